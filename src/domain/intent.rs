@@ -1,0 +1,224 @@
+//! What may be asked of the cluster: one value for every request, from whichever door.
+
+use super::change::SealedBytes;
+use super::cluster::{Cluster, ClusterSpec};
+use super::id::{NodeId, SecretId, ServiceId, TaskId};
+use super::meta::Version;
+use super::node::{Availability, Node, NodeDescription, NodeSpec};
+use super::secret::{Fingerprint, SecretSpec};
+use super::service::{RegistryAuth, ServiceSpec};
+use super::task::TaskStatus;
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Actor {
+    /// A client of the HTTP API.
+    Client,
+    /// A node, known by its certificate.
+    Node(NodeId),
+    /// A host that presents a join token.
+    Joiner,
+    /// The manager itself.
+    Manager,
+}
+
+/// One request. Each variant says who may ask and when it is granted.
+#[derive(Debug, Clone)]
+pub enum Intent {
+    /// Clients; the name is free and well formed.
+    CreateSecret {
+        /// The id it gets.
+        id: SecretId,
+        /// Name, labels, driver.
+        spec: SecretSpec,
+        /// The payload, unless a driver supplies it.
+        payload: Option<SealedPayload>,
+        /// Length of the payload in bytes, before sealing.
+        payload_len: usize,
+    },
+    /// Clients; only labels differ and the version is the stored one.
+    UpdateSecret {
+        /// Which.
+        id: SecretId,
+        /// The version that the client saw.
+        version: Version,
+        /// The new spec.
+        spec: SecretSpec,
+        /// Of the payload sent; absent when none was.
+        fingerprint: Option<Fingerprint>,
+    },
+    /// Clients; no service uses it.
+    RemoveSecret {
+        /// Which.
+        id: SecretId,
+    },
+    /// Clients; the spec is valid and all it references exists.
+    CreateService {
+        /// The id it gets.
+        id: ServiceId,
+        /// The spec.
+        spec: ServiceSpec,
+        /// Registry credentials.
+        registry_auth: Option<RegistryAuth>,
+    },
+    /// Clients; as for creating, and the version is the stored one, name and mode unchanged.
+    UpdateService {
+        /// Which.
+        id: ServiceId,
+        /// The version that the client saw.
+        version: Version,
+        /// The new spec.
+        spec: ServiceSpec,
+        /// Registry credentials; absent leaves them as they are.
+        registry_auth: Option<RegistryAuth>,
+        /// Where credentials come from when none are sent.
+        auth_from: AuthFrom,
+    },
+    /// Clients; always.
+    RemoveService {
+        /// Which.
+        id: ServiceId,
+    },
+    /// Clients; the version is the stored one, and the last manager stays one.
+    UpdateNode {
+        /// Which.
+        id: NodeId,
+        /// The version that the client saw.
+        version: Version,
+        /// The new spec.
+        spec: NodeSpec,
+    },
+    /// Clients; it is no manager, and down unless forced.
+    RemoveNode {
+        /// Which.
+        id: NodeId,
+        /// Even when it is not down.
+        force: bool,
+    },
+    /// Clients; there is no swarm yet.
+    InitSwarm(Box<NewSwarm>),
+    /// Clients; the version is the stored one.
+    UpdateSwarm(Box<SwarmUpdate>),
+    /// Clients; there is a swarm.
+    LeaveSwarm,
+    /// A host with a valid token: makes its node.
+    AdmitNode {
+        /// The id it gets, that of the manager's node for the engine attached to the manager.
+        id: NodeId,
+        /// Its request, PEM.
+        csr: Vec<u8>,
+        /// The chain issued, PEM.
+        chain: String,
+        /// What it asked for.
+        availability: Availability,
+    },
+    /// A node, of itself: its next certificate.
+    RenewCertificate {
+        /// Which.
+        id: NodeId,
+        /// Its request, PEM.
+        csr: Vec<u8>,
+        /// The chain issued, PEM.
+        chain: String,
+    },
+    /// Nodes of themselves: a session began.
+    RegisterNode {
+        /// Which.
+        id: NodeId,
+        /// What it says of itself.
+        description: Box<NodeDescription>,
+        /// Where it was seen.
+        addr: String,
+    },
+    /// The manager: these nodes are no longer heard of.
+    LoseNodes {
+        /// Which, each with the reason.
+        nodes: Vec<(NodeId, String)>,
+    },
+    /// The manager, once at start: nothing is known of any node.
+    ForgetSessions,
+    /// Nodes, of their own tasks: what they do.
+    ReportTasks {
+        /// What is reported, by whom.
+        reports: Vec<TaskReport>,
+    },
+}
+
+/// A new swarm: everything that randomness and keys went into was made beforehand.
+#[derive(Debug, Clone)]
+pub struct NewSwarm {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The manager's node.
+    pub node: Node,
+    /// The signing key of its root.
+    pub signing_key: SealedBytes,
+}
+
+/// A change of the swarm's settings.
+#[derive(Debug, Clone)]
+pub struct SwarmUpdate {
+    /// The version that the client saw.
+    pub version: Version,
+    /// The new settings.
+    pub spec: ClusterSpec,
+    /// The new secret of the worker token, when it is rotated.
+    pub worker_secret: Option<String>,
+    /// The new secret of the manager token, when it is rotated.
+    pub manager_secret: Option<String>,
+}
+
+/// A sealed payload and what may be known of it.
+#[derive(Debug, Clone)]
+pub struct SealedPayload {
+    /// The sealed bytes.
+    pub bytes: SealedBytes,
+    /// Keyed hash.
+    pub fingerprint: Fingerprint,
+}
+
+/// Where registry credentials of an update come from when none are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AuthFrom {
+    /// The current spec.
+    #[default]
+    Spec,
+    /// The spec before.
+    PreviousSpec,
+}
+
+/// What a node says of one task.
+#[derive(Debug, Clone)]
+pub struct TaskReport {
+    /// The node that says so.
+    pub node: NodeId,
+    /// The task.
+    pub task: TaskId,
+    /// What it does.
+    pub status: TaskStatus,
+}
+
+impl Intent {
+    /// The word for it in logs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Intent::CreateSecret { .. } => "secret create",
+            Intent::UpdateSecret { .. } => "secret update",
+            Intent::RemoveSecret { .. } => "secret remove",
+            Intent::CreateService { .. } => "service create",
+            Intent::UpdateService { .. } => "service update",
+            Intent::RemoveService { .. } => "service remove",
+            Intent::UpdateNode { .. } => "node update",
+            Intent::RemoveNode { .. } => "node remove",
+            Intent::InitSwarm(_) => "swarm init",
+            Intent::UpdateSwarm(_) => "swarm update",
+            Intent::LeaveSwarm => "swarm leave",
+            Intent::AdmitNode { .. } => "node admit",
+            Intent::RenewCertificate { .. } => "certificate renew",
+            Intent::RegisterNode { .. } => "node register",
+            Intent::LoseNodes { .. } => "node lost",
+            Intent::ForgetSessions => "sessions forget",
+            Intent::ReportTasks { .. } => "task report",
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Endpoints, published ports and network attachments, as far as services and tasks carry them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::json::{empty_as_none, engine_enum, is_zero};
+
+engine_enum! {
+    /// How the name of a service resolves.
+    ResolutionMode, unknown "invalid resolution mode: {:?}",
+    /// To one virtual address.
+    Vip = "vip",
+    /// To the addresses of its tasks in turn.
+    DnsRoundRobin = "dnsrr",
+}
+
+engine_enum! {
+    /// Transport protocol of a port.
+    Protocol, unknown "invalid protocol value {:?}",
+    /// TCP.
+    Tcp = "tcp",
+    /// UDP.
+    Udp = "udp",
+    /// SCTP.
+    Sctp = "sctp",
+}
+
+engine_enum! {
+    /// Where a published port is reachable.
+    PublishMode, unknown "invalid publish mode {:?}",
+    /// On every node, through the routing mesh.
+    Ingress = "ingress",
+    /// On the nodes that run a task.
+    Host = "host",
+}
+
+/// How a service is reached.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct EndpointSpec {
+    /// Resolution mode; `vip` when absent.
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "empty_as_none")]
+    pub mode: Option<ResolutionMode>,
+    /// Published ports.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub ports: Vec<PortConfig>,
+}
+
+/// One published port.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PortConfig {
+    /// A name for people.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub name: String,
+    /// Protocol; `tcp` when absent.
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "empty_as_none")]
+    pub protocol: Option<Protocol>,
+    /// Port inside the container.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub target_port: u32,
+    /// Port outside; 0 has one assigned.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub published_port: u32,
+    /// Where it is reachable; `ingress` when absent.
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "empty_as_none")]
+    pub publish_mode: Option<PublishMode>,
+}
+
+impl PortConfig {
+    /// The protocol, with the default applied.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol.unwrap_or(Protocol::Tcp)
+    }
+
+    /// The publish mode, with the default applied.
+    pub fn publish_mode(&self) -> PublishMode {
+        self.publish_mode.unwrap_or(PublishMode::Ingress)
+    }
+}
+
+/// A wish to be attached to a network.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkAttachmentConfig {
+    /// Id or name of the network.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub target: String,
+    /// Further names on it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub aliases: Vec<String>,
+    /// Driver options.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub driver_opts: BTreeMap<String, String>,
+}

@@ -1,0 +1,99 @@
+//! Secrets: a name, labels, and a payload that is never part of any of these types.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::container::Driver;
+use super::id::SecretId;
+use super::json::is_zero;
+use super::meta::Meta;
+
+/// The largest secret payload, in bytes.
+pub const SECRET_LEN_MAX: usize = 511_999;
+
+/// A stored secret without its payload.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Secret {
+    /// Its id.
+    pub id: SecretId,
+    /// Version and times.
+    pub meta: Meta,
+    /// What its user gave.
+    pub spec: SecretSpec,
+    /// A keyed hash of the payload, for comparing without opening it. Never leaves the store.
+    pub fingerprint: Fingerprint,
+}
+
+/// What a user gives of a secret, but for the payload.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SecretSpec {
+    /// Name, unique ignoring case.
+    pub name: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Driver that supplies the payload.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub driver: Option<Driver>,
+    /// Template engine that renders the payload when a task starts.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub templating: Option<Driver>,
+}
+
+/// A keyed hash of a payload. Two payloads of one store are equal when their fingerprints are;
+/// without the store's key nothing can be learnt from it. Compare with [`Fingerprint::matches`].
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl Fingerprint {
+    /// Compares in constant time.
+    pub fn matches(&self, other: &Fingerprint) -> bool {
+        use subtle::ConstantTimeEq as _;
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl PartialEq for Fingerprint {
+    fn eq(&self, other: &Self) -> bool {
+        self.matches(other)
+    }
+}
+
+impl std::fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fingerprint(…)")
+    }
+}
+
+/// A secret granted to a container.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SecretReference {
+    /// The file it becomes.
+    pub file: Option<FileTarget>,
+    /// Full id of the secret.
+    #[serde(rename = "SecretID")]
+    pub secret_id: String,
+    /// Its name, which must be that of the id.
+    pub secret_name: String,
+}
+
+/// The file that a secret or config becomes in the container.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct FileTarget {
+    /// Absolute path, or one below `/run/secrets` (secrets) or `/` (configs).
+    #[serde(rename = "Name")]
+    pub name: String,
+    /// Numeric user id of the file, as text; `0` when empty.
+    #[serde(rename = "UID")]
+    pub uid: String,
+    /// Numeric group id of the file, as text; `0` when empty.
+    #[serde(rename = "GID")]
+    pub gid: String,
+    /// File mode as a decimal number: 0444 is `292`.
+    #[serde(rename = "Mode")]
+    pub mode: u32,
+}

@@ -1,0 +1,461 @@
+//! Services: what should run, how often, and how it is changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::container::{ContainerSpec, Driver};
+use super::id::ServiceId;
+use super::json::{empty_as_none, engine_enum, is_zero};
+use super::meta::{Meta, Version};
+use super::network::{EndpointSpec, NetworkAttachmentConfig};
+use super::time::{Nanoseconds, Timestamp};
+
+/// A stored service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its id.
+    pub id: ServiceId,
+    /// Version and times.
+    pub meta: Meta,
+    /// What its user gave.
+    pub spec: ServiceSpec,
+    /// The write that last changed `spec`; tasks remember the one they were made from.
+    pub spec_version: Version,
+    /// The spec before the last update; one level only.
+    pub previous_spec: Option<ServiceSpec>,
+    /// Where a rolling update stands; absent before the first one.
+    pub update_status: Option<UpdateStatus>,
+    /// Registry credentials as the client sent them; never shown.
+    pub registry_auth: RegistryAuth,
+    /// Registry credentials of `previous_spec`.
+    pub previous_registry_auth: RegistryAuth,
+}
+
+/// Registry credentials: the base64url JSON of `X-Registry-Auth`. Sealed at rest with the service,
+/// handed to nodes for pulling, and shown to nobody.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RegistryAuth(pub String);
+
+impl std::fmt::Debug for RegistryAuth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RegistryAuth(…)")
+    }
+}
+
+/// What a user gives of a service.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ServiceSpec {
+    /// Name, a DNS label, unique ignoring case.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub name: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// What each task is made from.
+    pub task_template: Arc<TaskSpec>,
+    /// How many tasks and where; replicated with one when absent.
+    pub mode: ServiceMode,
+    /// How an update is rolled out.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub update_config: Option<UpdateConfig>,
+    /// How a rollback is rolled out.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub rollback_config: Option<UpdateConfig>,
+    /// Networks, in the place that old clients use.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub networks: Vec<NetworkAttachmentConfig>,
+    /// How the service is reached.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub endpoint_spec: Option<EndpointSpec>,
+}
+
+impl ServiceSpec {
+    /// The container part of the template; an empty one stands for an absent one, which no stored
+    /// service has.
+    pub fn container(&self) -> Option<&ContainerSpec> {
+        self.task_template.container_spec.as_ref()
+    }
+}
+
+/// What a task is made from.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TaskSpec {
+    /// The container.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub container_spec: Option<ContainerSpec>,
+    /// A plugin instead of a container; not supported.
+    #[serde(skip_serializing_if = "is_zero")]
+    #[schema(value_type = Option<Object>)]
+    pub plugin_spec: Option<serde_json::Value>,
+    /// Resources it needs and may use.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub resources: Option<ResourceRequirements>,
+    /// What happens when it ends.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub restart_policy: Option<RestartPolicy>,
+    /// Where it may run.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub placement: Option<Placement>,
+    /// Networks it is attached to.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub networks: Vec<NetworkAttachmentConfig>,
+    /// Where its output goes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub log_driver: Option<Driver>,
+    /// Raised to have all tasks replaced without another change.
+    pub force_update: u64,
+    /// Kind of runtime; always `container` here.
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "empty_as_none")]
+    pub runtime: Option<Runtime>,
+}
+
+engine_enum! {
+    /// What runs a task.
+    Runtime, unknown "unsupported runtime{:.0}",
+    /// A container.
+    Container = "container",
+    /// An engine plugin; not supported.
+    Plugin = "plugin",
+    /// A container that its user runs, attached to a network; made by nodes only.
+    Attachment = "attachment",
+}
+
+/// Resources of a task.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ResourceRequirements {
+    /// What it may use at most.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub limits: Option<Limit>,
+    /// What must be free on its node.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub reservations: Option<Resources>,
+    /// Swap in bytes; needs a memory limit.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub swap_bytes: Option<i64>,
+    /// Tendency to swap, 0 to 100.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub memory_swappiness: Option<i64>,
+}
+
+/// Limits of a task; zero is no limit.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Limit {
+    /// Processor time in billionths of a core.
+    #[serde(rename = "NanoCPUs", skip_serializing_if = "is_zero")]
+    pub nano_cpus: i64,
+    /// Memory in bytes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub memory_bytes: i64,
+    /// Processes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub pids: i64,
+}
+
+/// Resources of a node, or reserved for a task.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Resources {
+    /// Processor time in billionths of a core.
+    #[serde(rename = "NanoCPUs", skip_serializing_if = "is_zero")]
+    pub nano_cpus: i64,
+    /// Memory in bytes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub memory_bytes: i64,
+    /// Resources of the operator's own naming.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub generic_resources: Vec<GenericResource>,
+}
+
+/// A resource of the operator's own naming; exactly one of the two is set.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct GenericResource {
+    /// One named piece.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub named_resource_spec: Option<NamedGenericResource>,
+    /// So many pieces.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub discrete_resource_spec: Option<DiscreteGenericResource>,
+}
+
+/// One named piece of a generic resource.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NamedGenericResource {
+    /// Kind of resource.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub kind: String,
+    /// Name of the piece.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub value: String,
+}
+
+/// A number of pieces of a generic resource.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DiscreteGenericResource {
+    /// Kind of resource.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub kind: String,
+    /// How many.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub value: i64,
+}
+
+engine_enum! {
+    /// When a task that ended is replaced.
+    RestartCondition, unknown "invalid RestartCondition: {:?}",
+    /// Never.
+    None = "none",
+    /// When it failed.
+    OnFailure = "on-failure",
+    /// Always.
+    Any = "any",
+}
+
+/// What happens when a task ends.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RestartPolicy {
+    /// When it is replaced; always when absent.
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "empty_as_none")]
+    pub condition: Option<RestartCondition>,
+    /// How long the replacement waits; 5 s when absent.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub delay: Option<Nanoseconds>,
+    /// Replacements until it is given up; 0 and absent are unlimited.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub max_attempts: Option<u64>,
+    /// Span in which attempts are counted; 0 and absent count all.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub window: Option<Nanoseconds>,
+}
+
+/// How long a replacement waits when the policy says nothing.
+pub const RESTART_DELAY_DEFAULT: Nanoseconds = 5_000_000_000;
+
+/// Where tasks may run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Placement {
+    /// Conditions such as `node.role==worker`, all of which must hold.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub constraints: Vec<String>,
+    /// What to spread over.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub preferences: Vec<PlacementPreference>,
+    /// Most tasks on one node; 0 is unlimited.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub max_replicas: u64,
+    /// Platforms the image runs on.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub platforms: Vec<Platform>,
+}
+
+/// What to spread tasks over.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PlacementPreference {
+    /// Spread evenly over the values of a label.
+    pub spread: Option<SpreadOver>,
+}
+
+/// The label whose values tasks are spread over.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SpreadOver {
+    /// The label, as in `node.labels.zone`.
+    pub spread_descriptor: String,
+}
+
+/// Processor and system.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Platform {
+    /// Processor architecture.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub architecture: String,
+    /// Operating system.
+    #[serde(rename = "OS", skip_serializing_if = "is_zero")]
+    pub os: String,
+}
+
+/// How many tasks and where. At most one is set; none means replicated with one task.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ServiceMode {
+    /// A number of tasks, anywhere.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub replicated: Option<Replicated>,
+    /// One task on every node.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub global: Option<Global>,
+    /// A number of tasks that run to completion.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub replicated_job: Option<ReplicatedJob>,
+    /// One task on every node, run to completion.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub global_job: Option<Global>,
+}
+
+/// A number of tasks.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Replicated {
+    /// How many; 1 when absent.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub replicas: Option<u64>,
+}
+
+/// One task on every node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Global {}
+
+/// A number of tasks that run to completion.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ReplicatedJob {
+    /// How many at once; 1 when absent.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub max_concurrent: Option<u64>,
+    /// How many in all; `MaxConcurrent` when absent.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub total_completions: Option<u64>,
+}
+
+/// The kind of a service's mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModeKind {
+    /// Replicated with this many tasks.
+    Replicated(u64),
+    /// One task on every node.
+    Global,
+    /// A replicated job.
+    ReplicatedJob,
+    /// A global job.
+    GlobalJob,
+}
+
+impl ServiceMode {
+    /// Which mode is meant, with defaults applied.
+    pub fn kind(&self) -> ModeKind {
+        if self.global.is_some() {
+            ModeKind::Global
+        } else if self.replicated_job.is_some() {
+            ModeKind::ReplicatedJob
+        } else if self.global_job.is_some() {
+            ModeKind::GlobalJob
+        } else {
+            let wish = self.replicated.as_ref().and_then(|replicated| replicated.replicas);
+            ModeKind::Replicated(wish.unwrap_or(1))
+        }
+    }
+
+    /// The Engine's name of the mode, as its filter writes it.
+    pub fn name(&self) -> &'static str {
+        match self.kind() {
+            ModeKind::Replicated(_) => "replicated",
+            ModeKind::Global => "global",
+            ModeKind::ReplicatedJob => "replicated-job",
+            ModeKind::GlobalJob => "global-job",
+        }
+    }
+}
+
+engine_enum! {
+    /// What a failing update does.
+    FailureAction, unknown "unrecognized update failure action {}",
+    /// Stops and waits for a person.
+    Pause = "pause",
+    /// Goes on.
+    Continue = "continue",
+    /// Goes back to the spec before.
+    Rollback = "rollback",
+}
+
+engine_enum! {
+    /// Which of the old and the new task goes first.
+    UpdateOrder, unknown "unrecognized update order {}",
+    /// The old one stops, then the new one starts.
+    StopFirst = "stop-first",
+    /// The new one starts, then the old one stops.
+    StartFirst = "start-first",
+}
+
+/// How a change is rolled out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct UpdateConfig {
+    /// How many tasks at once; 0 is all of them.
+    pub parallelism: u64,
+    /// Pause between batches.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub delay: Nanoseconds,
+    /// What a failure does; `pause` when absent, and written as such.
+    #[serde(serialize_with = "failure_action", deserialize_with = "empty_as_none")]
+    pub failure_action: Option<FailureAction>,
+    /// How long a new task is watched; 0 is the default of 5 s.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub monitor: Nanoseconds,
+    /// Part of the tasks that may fail, 0 to 1.
+    pub max_failure_ratio: f32,
+    /// Which task goes first; `stop-first` when absent, and written as such.
+    #[serde(serialize_with = "order", deserialize_with = "empty_as_none")]
+    pub order: Option<UpdateOrder>,
+}
+
+fn failure_action<S: serde::Serializer>(
+    action: &Option<FailureAction>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    action.unwrap_or(FailureAction::Pause).serialize(serializer)
+}
+
+fn order<S: serde::Serializer>(
+    order: &Option<UpdateOrder>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    order.unwrap_or(UpdateOrder::StopFirst).serialize(serializer)
+}
+
+engine_enum! {
+    /// Where an update stands.
+    UpdateState, unknown "unknown update state {:?}",
+    /// Under way.
+    Updating = "updating",
+    /// Stopped after a failure.
+    Paused = "paused",
+    /// Done.
+    Completed = "completed",
+    /// Going back.
+    RollbackStarted = "rollback_started",
+    /// Going back, stopped after a failure.
+    RollbackPaused = "rollback_paused",
+    /// Gone back.
+    RollbackCompleted = "rollback_completed",
+}
+
+/// Where a rolling update stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct UpdateStatus {
+    /// The state.
+    pub state: UpdateState,
+    /// When it started.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub completed_at: Option<Timestamp>,
+    /// The state in words.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub message: String,
+}

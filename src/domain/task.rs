@@ -1,0 +1,134 @@
+//! Tasks: one attempt at running one instance of a service.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{NodeId, ServiceId, TaskId};
+use super::meta::{Meta, Version};
+use super::network::{EndpointSpec, PortConfig};
+use super::service::{RegistryAuth, TaskSpec};
+use super::task_state::TaskState;
+use super::time::Timestamp;
+
+/// A stored task. Its spec never changes; a changed service gets new tasks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// Its id.
+    pub id: TaskId,
+    /// Version and times.
+    pub meta: Meta,
+    /// What it is made from; shared with the service it was made from.
+    pub spec: Arc<TaskSpec>,
+    /// The service.
+    pub service_id: ServiceId,
+    /// Name of the service when the task was made.
+    pub service_name: String,
+    /// Labels of the service when the task was made.
+    pub service_labels: BTreeMap<String, String>,
+    /// The spec version of the service that it was made from.
+    pub spec_version: Version,
+    /// Its slot, from 1; 0 for a global service, whose tasks are told apart by node.
+    pub slot: u64,
+    /// The node; absent until one is chosen.
+    pub node_id: Option<NodeId>,
+    /// What happens.
+    pub status: TaskStatus,
+    /// What should happen.
+    pub desired_state: TaskState,
+    /// Endpoint of the service when the task was made.
+    pub endpoint_spec: Option<EndpointSpec>,
+    /// Registry credentials for pulling its image.
+    pub registry_auth: RegistryAuth,
+    /// The replacements that led to this task.
+    pub restarts: Restarts,
+}
+
+/// How often an instance was restarted, for `MaxAttempts`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Restarts {
+    /// Replacements since the service last changed.
+    pub count: u64,
+    /// The moments of those that still count in the policy's window; empty without a window.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent: Vec<Timestamp>,
+}
+
+/// What a task does, as last reported.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskStatus {
+    /// When that was, by the reporter's clock.
+    pub timestamp: Timestamp,
+    /// When it was written, by the manager's clock. Planners measure from here, so that a node
+    /// whose clock is off delays nothing.
+    pub applied_at: Timestamp,
+    /// The state.
+    pub state: TaskState,
+    /// The state in words.
+    pub message: String,
+    /// What is wrong; empty when nothing is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub err: String,
+    /// The container, once there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerStatus>,
+    /// Host-mode ports in use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortConfig>,
+}
+
+/// The container of a task.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ContainerStatus {
+    /// Its id, 64 hexadecimal digits.
+    pub container_id: String,
+    /// Its process, 0 after the end.
+    pub pid: i32,
+    /// Exit code, 0 while it runs.
+    pub exit_code: i32,
+}
+
+impl Task {
+    /// Name of the task: `service.slot.id`, with the node in place of the slot for a global one.
+    pub fn name(&self) -> String {
+        match (self.slot, self.node_id) {
+            (0, Some(node_id)) => format!("{}.{node_id}.{}", self.service_name, self.id),
+            _ => format!("{}.{}.{}", self.service_name, self.slot, self.id),
+        }
+    }
+
+    /// True while the task is meant to run, or to get ready for running.
+    pub fn is_wanted(&self) -> bool {
+        self.desired_state <= TaskState::Running
+    }
+
+    /// True while the task is meant to run and has not ended.
+    pub fn is_live(&self) -> bool {
+        self.is_wanted() && !self.status.state.is_terminal()
+    }
+
+    /// Ids of the secrets that its container is granted.
+    pub fn secret_ids(&self) -> impl Iterator<Item = &str> {
+        self.spec
+            .container_spec
+            .iter()
+            .flat_map(|container| &container.secrets)
+            .map(|reference| reference.secret_id.as_str())
+    }
+}
+
+impl TaskStatus {
+    /// The status of a task that was just made.
+    pub fn made(now: Timestamp) -> TaskStatus {
+        TaskStatus {
+            timestamp: now,
+            applied_at: now,
+            state: TaskState::New,
+            message: "created".into(),
+            err: String::new(),
+            container: None,
+            ports: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Moments and spans of time as the Engine API writes them.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// A span in nanoseconds, as every duration of the Engine API.
+pub type Nanoseconds = i64;
+
+/// Where "now" comes from. Production passes the system's clock, tests one that is moved by hand.
+pub trait Clock: Send + Sync {
+    /// The present moment.
+    fn now(&self) -> Timestamp;
+}
+
+/// A moment in UTC with nanoseconds. Its text is RFC 3339 with up to nine fractional digits,
+/// trailing zeros left out, and `Z`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(OffsetDateTime);
+
+const YEAR_ONE: time::Date = match time::Date::from_ordinal_date(1, 1) {
+    Ok(date) => date,
+    Err(_) => panic!("the first day of year one is a date"),
+};
+
+/// Nanoseconds in a second.
+const NANOS: i128 = 1_000_000_000;
+
+impl Timestamp {
+    /// The zero time of the Engine API, `0001-01-01T00:00:00Z`.
+    pub const ZERO: Timestamp = Timestamp(OffsetDateTime::new_utc(YEAR_ONE, time::Time::MIDNIGHT));
+
+    /// The moment this many nanoseconds after 1970. Moments outside of years 1 to 9999 become the
+    /// nearest end of that range.
+    pub fn from_unix_nanos(nanos: i128) -> Timestamp {
+        let clamped = nanos.clamp(
+            Self::ZERO.0.unix_timestamp_nanos(),
+            253_402_300_799 * NANOS,
+        );
+        Timestamp(OffsetDateTime::from_unix_timestamp_nanos(clamped).unwrap_or(Self::ZERO.0))
+    }
+
+    /// Nanoseconds since 1970.
+    pub fn unix_nanos(self) -> i128 {
+        self.0.unix_timestamp_nanos()
+    }
+
+    /// Whole seconds since 1970.
+    pub fn unix_seconds(self) -> i64 {
+        self.0.unix_timestamp()
+    }
+
+    /// The part below a second, in nanoseconds.
+    pub fn subsec_nanos(self) -> u32 {
+        self.0.nanosecond()
+    }
+
+    /// This moment and `span` nanoseconds more.
+    pub fn plus(self, span: Nanoseconds) -> Timestamp {
+        Self::from_unix_nanos(self.unix_nanos() + i128::from(span))
+    }
+
+    /// How long from now until this moment; zero when it has passed.
+    pub fn after(self, now: Timestamp) -> Duration {
+        let nanos = self.unix_nanos() - now.unix_nanos();
+        Duration::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
+    }
+
+    /// Parses RFC 3339 with any offset.
+    pub fn parse(text: &str) -> Option<Timestamp> {
+        let parsed = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        Some(Self::from_unix_nanos(parsed.unix_timestamp_nanos()))
+    }
+}
+
+impl Default for Timestamp {
+    fn default() -> Self {
+        Self::ZERO
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.format(&Rfc3339).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        Timestamp::parse(&text).ok_or_else(|| de::Error::custom("not an RFC 3339 time"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_the_engine_writes_them() {
+        let cases = [
+            (Timestamp::ZERO, "0001-01-01T00:00:00Z"),
+            (Timestamp::from_unix_nanos(1_795_224_583_705_953_400), "2026-11-21T01:29:43.7059534Z"),
+            (Timestamp::from_unix_nanos(1_795_224_583 * NANOS), "2026-11-21T01:29:43Z"),
+        ];
+        for (time, text) in cases {
+            assert_eq!(time.to_string(), text);
+            assert_eq!(Timestamp::parse(text), Some(time));
+        }
+        let offset = Timestamp::parse("2026-11-21T02:29:43+01:00");
+        assert_eq!(offset, Some(Timestamp::from_unix_nanos(1_795_224_583 * NANOS)));
+    }
+}
