@@ -1,2 +1,5 @@
 //! wip
+pub mod ca;
 pub mod domain;
+pub mod seal;
+pub mod store;

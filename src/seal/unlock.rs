@@ -1,0 +1,148 @@
+//! Where the key-encryption key comes from. For now: a file with 64 hexadecimal digits, readable by
+//! its owner only.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::cipher::{CipherKey, KEY_LEN};
+use super::envelope::SealingKey;
+use super::keyring::KeyId;
+use crate::domain::id::{Entropy, Stream};
+
+/// The key that the keyring is sealed under.
+pub struct UnlockKey(SealingKey);
+
+/// The unlock key cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum UnlockError {
+    /// There is no such file.
+    #[error("no unlock key at {0}")]
+    Missing(PathBuf),
+    /// The file cannot be read or written.
+    #[error("unlock key file {path}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Others than its owner may read or write the file.
+    #[error(
+        "unlock key file {path} has mode {mode:04o}: others than its owner may use it; \
+         run chmod 600 on it and consider whether the key is still a secret"
+    )]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The file holds something else.
+    #[error("unlock key file {0} does not hold 64 hexadecimal digits")]
+    Malformed(PathBuf),
+    /// The file lies beside the data it protects.
+    #[error(
+        "unlock key file {0} lies inside the data directory: whoever copies the data has the key \
+         as well; keep it elsewhere"
+    )]
+    BesideData(PathBuf),
+}
+
+impl UnlockKey {
+    /// Takes the key's bytes.
+    pub fn from_bytes(bytes: [u8; KEY_LEN]) -> UnlockKey {
+        UnlockKey(SealingKey::new(KeyId(0), &CipherKey::new(bytes)))
+    }
+
+    /// Reads the key from its file.
+    ///
+    /// # Errors
+    /// The file is missing, malformed, open to others, or inside of `data_dir`.
+    pub fn read(path: &Path, data_dir: &Path) -> Result<UnlockKey, UnlockError> {
+        let io = |source| UnlockError::Io { path: path.into(), source };
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(UnlockError::Missing(path.into()));
+            }
+            opened => opened.map_err(io)?,
+        };
+        refuse_beside_data(path, data_dir)?;
+        let mode = file.metadata().map_err(io)?.mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(UnlockError::Open { path: path.into(), mode });
+        }
+        let mut text = Zeroizing::new(String::with_capacity(128));
+        std::io::Read::take(&file, 128).read_to_string(&mut text).map_err(io)?;
+        let bytes = parse(text.trim()).ok_or_else(|| UnlockError::Malformed(path.into()))?;
+        Ok(UnlockKey::from_bytes(*bytes))
+    }
+
+    /// Makes a new key and its file, with mode 0600. An existing file is left alone.
+    ///
+    /// # Errors
+    /// The file is there already, cannot be written, or is inside of `data_dir`.
+    pub fn make(path: &Path, data_dir: &Path, entropy: &dyn Entropy) -> Result<UnlockKey, UnlockError> {
+        let io = |source| UnlockError::Io { path: path.into(), source };
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if let Some(parent) = parent {
+            use std::os::unix::fs::DirBuilderExt as _;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(io)?;
+        }
+        refuse_beside_data(path, data_dir)?;
+        let mut bytes = Zeroizing::new([0; KEY_LEN]);
+        entropy.fill(Stream::Key, &mut *bytes);
+        let mut text = Zeroizing::new(String::with_capacity(2 * KEY_LEN + 1));
+        for byte in bytes.iter() {
+            use std::fmt::Write as _;
+            write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+        }
+        text.push('\n');
+        // Written under another name and linked into place whole: a crash leaves no half key, and
+        // two processes at once do not overwrite one another's.
+        let draft = path.with_extension(format!("new-{}", std::process::id()));
+        let written = write_new(&draft, text.as_bytes()).and_then(|()| std::fs::hard_link(&draft, path));
+        let _ = std::fs::remove_file(&draft);
+        written.and_then(|()| File::open(parent.unwrap_or(Path::new(".")))?.sync_all()).map_err(io)?;
+        Ok(UnlockKey::from_bytes(*bytes))
+    }
+
+    pub(super) fn sealing(&self) -> &SealingKey {
+        &self.0
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn refuse_beside_data(path: &Path, data_dir: &Path) -> Result<(), UnlockError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    match (parent.canonicalize(), data_dir.canonicalize()) {
+        (Ok(parent), Ok(data_dir)) if parent.starts_with(&data_dir) => {
+            Err(UnlockError::BesideData(path.into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn parse(text: &str) -> Option<Zeroizing<[u8; KEY_LEN]>> {
+    let digits = text.as_bytes();
+    if digits.len() != 2 * KEY_LEN {
+        return None;
+    }
+    let mut bytes = Zeroizing::new([0; KEY_LEN]);
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let high = char::from(pair[0]).to_digit(16)?;
+        let low = char::from(pair[1]).to_digit(16)?;
+        *byte = u8::try_from(high * 16 + low).ok()?;
+    }
+    Some(bytes)
+}

@@ -1,0 +1,43 @@
+//! Between objects and the bytes that are sealed.
+
+use crate::domain::change::{Key, Kind, Object};
+use crate::seal::envelope::Purpose;
+use crate::seal::keyring::Value;
+
+/// What an object row seals, in words the seal understands.
+pub(super) fn object_value(key: &Key, version: u64) -> Value<'_> {
+    Value { purpose: Purpose::Object, kind: key.kind() as u8, id: key.id(), version }
+}
+
+/// What a payload row seals.
+pub(super) fn payload_value(key: &Key, version: u64) -> Value<'_> {
+    Value { purpose: Purpose::Payload, kind: key.kind() as u8, id: key.id(), version }
+}
+
+/// What the head of the store seals.
+pub(super) fn head_value(version: u64) -> Value<'static> {
+    Value { purpose: Purpose::Head, kind: 0, id: "", version }
+}
+
+/// An object as bytes.
+pub(super) fn encode(object: &Object) -> Vec<u8> {
+    let encoded = match object {
+        Object::Cluster(object) => serde_json::to_vec(&**object),
+        Object::Node(object) => serde_json::to_vec(&**object),
+        Object::Service(object) => serde_json::to_vec(&**object),
+        Object::Task(object) => serde_json::to_vec(&**object),
+        Object::Secret(object) => serde_json::to_vec(&**object),
+    };
+    encoded.expect("objects are maps of texts and numbers, which always encode")
+}
+
+/// An object from its bytes.
+pub(super) fn decode(kind: Kind, bytes: &[u8]) -> Result<Object, serde_json::Error> {
+    Ok(match kind {
+        Kind::Cluster => Object::Cluster(serde_json::from_slice(bytes)?),
+        Kind::Node => Object::Node(serde_json::from_slice(bytes)?),
+        Kind::Service => Object::Service(serde_json::from_slice(bytes)?),
+        Kind::Task => Object::Task(serde_json::from_slice(bytes)?),
+        Kind::Secret => Object::Secret(serde_json::from_slice(bytes)?),
+    })
+}

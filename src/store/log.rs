@@ -1,0 +1,61 @@
+//! The seam for replication: propose a batch, learn when it is durable.
+//!
+//! Today a batch goes to SQLite alone ([`super::sqlite`]). Replicated managers put a consensus log
+//! behind the same trait; nothing above or below changes.
+
+use std::future::Future;
+
+use crate::domain::change::Key;
+
+/// A batch of row changes that becomes durable as a whole or not at all.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Index of its last write.
+    pub version: u64,
+    /// Rows to make or replace.
+    pub puts: Vec<Row>,
+    /// Payload rows to make or replace.
+    pub payloads: Vec<Row>,
+    /// Rows to remove, together with their payloads.
+    pub removes: Vec<i64>,
+    /// The sealed head of the store after the batch.
+    pub head: Vec<u8>,
+}
+
+/// A row of objects or of payloads.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Its number.
+    pub row: i64,
+    /// The object.
+    pub key: Key,
+    /// The version that it is sealed for.
+    pub version: u64,
+    /// The key that it is sealed with.
+    pub key_id: u32,
+    /// The sealed value.
+    pub sealed: Vec<u8>,
+}
+
+/// A batch is not durable, or not known to be.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The database refuses; nothing of the batch is in it.
+    #[error("the database")]
+    Database(#[source] sqlx::Error),
+    /// It is not known whether the batch is durable. No write may follow.
+    #[error("the database failed in the middle of a commit, and writing has stopped")]
+    Unsure(#[source] sqlx::Error),
+}
+
+/// Where batches become durable.
+pub trait Log: Send + 'static {
+    /// Makes a batch durable. Returns once it is.
+    ///
+    /// # Errors
+    /// It is not durable, or that is not known.
+    fn propose(&mut self, batch: Batch) -> impl Future<Output = Result<(), LogError>> + Send;
+
+    /// Lets go of everything, in good order.
+    fn close(self) -> impl Future<Output = ()> + Send;
+}

@@ -1,0 +1,140 @@
+//! The store: the cluster in memory, and its durable copy in SQLite, sealed.
+//!
+//! ```text
+//!   write(decide) ──▶ queue ──▶ writer ──▶ log (SQLite, one fsync a batch) ──▶ view, commits
+//!   view() ◀───────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Reads take the current [`View`] and never wait. All writes go through one writer task, which
+//! takes whatever waits, runs each decision on the view that the one before it left, makes the
+//! whole batch durable with a single commit, and only then publishes the view, announces the
+//! [`Commit`] and answers. Nothing is answered as done before it is durable.
+//!
+//! | what | where |
+//! |---|---|
+//! | objects | memory (the view) and, sealed, a row each |
+//! | payloads of secrets, the root's signing key | sealed rows only; read one by one when needed |
+//! | which row an object lies in | memory only, found again at every start |
+//! | keys | sealed under the unlock key; open in the seal's memory while the process runs |
+//!
+//! Every row is opened at the start, and a keyed digest over all rows is compared: a row that was
+//! changed, swapped, rolled back, added or removed is named, and stops the start.
+//!
+//! Left to others: what a write contains (`plan`), and who may ask for it (`manager`). Replication
+//! will stand behind [`log::Log`].
+
+mod codec;
+pub mod log;
+mod open;
+mod rows;
+mod sqlite;
+mod write;
+
+use std::sync::{Arc, RwLock};
+
+use tokio::sync::{broadcast, mpsc};
+
+pub use open::{Config, OpenError, open};
+pub use write::{Applied, Decision, WriteError};
+
+use crate::domain::change::{Changed, Key};
+use crate::domain::refusal::Refusal;
+use crate::domain::view::View;
+use crate::seal::keyring::Keyring;
+use crate::seal::secret::SecretBytes;
+
+/// Commits that a slow subscriber may be behind before it has to look at everything anew.
+const COMMITS_BEHIND_MAX: usize = 256;
+
+/// A handle to the store; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    view: RwLock<View>,
+    keyring: Arc<Keyring>,
+    queue: mpsc::Sender<write::Proposal>,
+    commits: broadcast::Sender<Arc<Commit>>,
+    reader: sqlite::Reader,
+}
+
+/// What one batch of writes changed. The view is that after the batch.
+#[derive(Debug)]
+pub struct Commit {
+    /// The changes, in the order of their versions.
+    pub changes: Vec<Changed>,
+    /// The cluster after them.
+    pub view: View,
+}
+
+/// A payload cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PayloadError {
+    /// The database fails.
+    #[error("reading a payload")]
+    Read(#[source] log::LogError),
+    /// The row was changed since the start.
+    #[error("the payload of {kind} {id} cannot be opened")]
+    Damaged {
+        /// Kind of its object.
+        kind: &'static str,
+        /// Id of its object.
+        id: String,
+        /// Why.
+        #[source]
+        source: crate::seal::envelope::OpenError,
+    },
+}
+
+impl Store {
+    /// The cluster as of the last commit.
+    pub fn view(&self) -> View {
+        self.inner.view.read().expect("no writer of the view panics").clone()
+    }
+
+    /// The cluster as of the last commit, and every commit after it: nothing is missed and nothing
+    /// seen twice.
+    pub fn subscribe(&self) -> (View, broadcast::Receiver<Arc<Commit>>) {
+        // The writer publishes and announces under the write lock, so both are of one moment here.
+        let view = self.inner.view.read().expect("no writer of the view panics");
+        (view.clone(), self.inner.commits.subscribe())
+    }
+
+    /// Has a decision made on the newest view and its changes written. Answers once they are
+    /// durable.
+    ///
+    /// # Errors
+    /// The decision refuses, or the store fails.
+    pub async fn write<F>(&self, decide: F) -> Result<Applied, WriteError>
+    where
+        F: FnOnce(&View, crate::domain::meta::Stamp) -> Result<Vec<crate::domain::change::Change>, Refusal>
+            + Send
+            + 'static,
+    {
+        write::submit(&self.inner.queue, Box::new(decide)).await
+    }
+
+    /// Reads and opens the payload of an object. `None` when it has none.
+    ///
+    /// # Errors
+    /// The database fails, or the row was changed.
+    pub async fn payload(&self, key: Key) -> Result<Option<SecretBytes>, PayloadError> {
+        let row = self.inner.reader.payload(key).await.map_err(PayloadError::Read)?;
+        let Some((row_version, sealed)) = row else { return Ok(None) };
+        let value = codec::payload_value(&key, row_version);
+        match self.inner.keyring.open_value(value, &sealed) {
+            Ok(plain) => Ok(Some(plain)),
+            Err(source) => {
+                let (kind, id) = (key.kind().word(), key.id().to_owned());
+                Err(PayloadError::Damaged { kind, id, source })
+            }
+        }
+    }
+
+    /// The keys, for sealing a payload on its way in.
+    pub fn keyring(&self) -> &Arc<Keyring> {
+        &self.inner.keyring
+    }
+}
