@@ -228,6 +228,27 @@ pub struct JoinTokens {
 }
 
 impl ClusterSpec {
+    /// The same settings with the default in place of every zero, as `init` stores them.
+    pub fn with_defaults(mut self) -> ClusterSpec {
+        let default = ClusterSpec::default();
+        fn fill<T: Default + PartialEq>(value: &mut T, default: T) {
+            if is_zero(value) {
+                *value = default;
+            }
+        }
+        fill(&mut self.name, default.name);
+        fill(&mut self.orchestration, default.orchestration);
+        fill(&mut self.raft.snapshot_interval, default.raft.snapshot_interval);
+        fill(&mut self.raft.keep_old_snapshots, default.raft.keep_old_snapshots);
+        let slow = default.raft.log_entries_for_slow_followers;
+        fill(&mut self.raft.log_entries_for_slow_followers, slow);
+        fill(&mut self.raft.election_tick, default.raft.election_tick);
+        fill(&mut self.raft.heartbeat_tick, default.raft.heartbeat_tick);
+        fill(&mut self.dispatcher, default.dispatcher);
+        fill(&mut self.ca_config.node_cert_expiry, default.ca_config.node_cert_expiry);
+        self
+    }
+
     /// Dead tasks kept for each slot, with the default applied.
     pub fn task_history_limit(&self) -> usize {
         let limit = self.orchestration.task_history_retention_limit.unwrap_or(TASK_HISTORY_DEFAULT);

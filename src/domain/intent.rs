@@ -109,6 +109,8 @@ pub enum Intent {
         csr: Vec<u8>,
         /// The chain issued, PEM.
         chain: String,
+        /// End of its life, seconds since 1970.
+        not_after: i64,
         /// What it asked for.
         availability: Availability,
     },
@@ -120,6 +122,8 @@ pub enum Intent {
         csr: Vec<u8>,
         /// The chain issued, PEM.
         chain: String,
+        /// End of its life, seconds since 1970.
+        not_after: i64,
     },
     /// Nodes of themselves: a session began.
     RegisterNode {

@@ -215,4 +215,6 @@ pub struct Certificate {
     pub state: IssuanceState,
     /// The chain that was issued, PEM, leaf first.
     pub chain: String,
+    /// End of its life, seconds since 1970.
+    pub not_after: i64,
 }

@@ -41,6 +41,8 @@ pub struct Task {
     pub endpoint_spec: Option<EndpointSpec>,
     /// Registry credentials for pulling its image.
     pub registry_auth: RegistryAuth,
+    /// It is held ready until then; zero starts it as soon as its predecessor has stopped.
+    pub not_before: Timestamp,
     /// The replacements that led to this task.
     pub restarts: Restarts,
 }

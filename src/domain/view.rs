@@ -18,6 +18,7 @@ use super::refusal::{Reason, Refusal};
 use super::secret::Secret;
 use super::service::{Service, ServiceSpec};
 use super::task::Task;
+use super::task_state::TaskState;
 
 /// The cluster at one version.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +34,8 @@ pub struct View {
     service_tasks: OrdSet<(ServiceId, TaskId)>,
     node_tasks: OrdSet<(NodeId, TaskId)>,
     secret_services: OrdSet<(SecretId, ServiceId)>,
+    /// Wanted tasks that have no confirmed node yet, which allocator and scheduler work on.
+    waiting_tasks: OrdSet<TaskId>,
 }
 
 impl View {
@@ -118,6 +121,16 @@ impl View {
             .range((id, TaskId::LOWEST)..)
             .take_while(move |(node, _)| *node == id)
             .filter_map(|(_, task)| self.tasks.get(task))
+    }
+
+    /// The wanted tasks that are not assigned yet, by id.
+    pub fn waiting_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.waiting_tasks.iter().filter_map(|id| self.tasks.get(id))
+    }
+
+    /// Ids of the services that have tasks, those of services that are gone among them.
+    pub fn services_with_tasks(&self) -> std::collections::BTreeSet<ServiceId> {
+        self.service_tasks.iter().map(|(service, _)| *service).collect()
     }
 
     /// The services whose current spec references a secret.
@@ -252,6 +265,7 @@ impl View {
             Object::Task(task) => {
                 self.tasks.remove(&task.id);
                 self.service_tasks.remove(&(task.service_id, task.id));
+                self.waiting_tasks.remove(&task.id);
                 if let Some(node) = task.node_id {
                     self.node_tasks.remove(&(node, task.id));
                 }
@@ -278,6 +292,9 @@ impl View {
             }
             Object::Task(task) => {
                 self.service_tasks.insert((task.service_id, task.id));
+                if task.is_wanted() && task.status.state < TaskState::Assigned {
+                    self.waiting_tasks.insert(task.id);
+                }
                 if let Some(node) = task.node_id {
                     self.node_tasks.insert((node, task.id));
                 }

@@ -1,0 +1,71 @@
+//! Which actor may submit which intent.
+
+use crate::domain::intent::{Actor, Intent};
+use crate::domain::refusal::{Reason, Refusal};
+
+/// Checks that the actor may ask for this.
+///
+/// # Errors
+/// It may not.
+pub fn check(actor: Actor, intent: &Intent) -> Result<(), Refusal> {
+    let allowed = match (actor, intent) {
+        (Actor::Manager, _) => true,
+        (Actor::Node(node), Intent::RegisterNode { id, .. } | Intent::RenewCertificate { id, .. }) => {
+            node == *id
+        }
+        (Actor::Node(node), Intent::ReportTasks { reports }) => {
+            reports.iter().all(|report| report.node == node)
+        }
+        (Actor::Joiner, Intent::AdmitNode { .. }) => true,
+        (Actor::Client, intent) => is_for_clients(intent),
+        (Actor::Node(_) | Actor::Joiner, _) => false,
+    };
+    if allowed {
+        return Ok(());
+    }
+    Err(Refusal::store(Reason::Forbidden, format!("{} is not for this caller", intent.word())))
+}
+
+fn is_for_clients(intent: &Intent) -> bool {
+    match intent {
+        Intent::CreateSecret { .. }
+        | Intent::UpdateSecret { .. }
+        | Intent::RemoveSecret { .. }
+        | Intent::CreateService { .. }
+        | Intent::UpdateService { .. }
+        | Intent::RemoveService { .. }
+        | Intent::UpdateNode { .. }
+        | Intent::RemoveNode { .. }
+        | Intent::InitSwarm(_)
+        | Intent::UpdateSwarm(_)
+        | Intent::LeaveSwarm => true,
+        Intent::AdmitNode { .. }
+        | Intent::RenewCertificate { .. }
+        | Intent::RegisterNode { .. }
+        | Intent::LoseNodes { .. }
+        | Intent::ForgetSessions
+        | Intent::ReportTasks { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::NodeId;
+
+    #[test]
+    fn a_node_speaks_only_for_itself() {
+        let (one, other) = (NodeId::derive([1; 17]), NodeId::derive([2; 17]));
+        let renew = |id| Intent::RenewCertificate {
+            id,
+            csr: Vec::new(),
+            chain: String::new(),
+            not_after: 0,
+        };
+        assert!(check(Actor::Node(one), &renew(one)).is_ok());
+        assert!(check(Actor::Node(one), &renew(other)).is_err());
+        assert!(check(Actor::Node(one), &Intent::LeaveSwarm).is_err());
+        assert!(check(Actor::Client, &renew(one)).is_err());
+        assert!(check(Actor::Joiner, &Intent::LeaveSwarm).is_err());
+    }
+}

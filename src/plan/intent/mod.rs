@@ -1,0 +1,56 @@
+//! What a request may do: one file a resource, each check in the order in which the Engine makes
+//! it, so that a request with several faults is refused for the same one.
+
+mod node;
+mod report;
+mod secret;
+mod service;
+pub mod service_spec;
+mod swarm;
+mod template;
+
+use super::Context;
+use crate::domain::change::Change;
+use crate::domain::intent::Intent;
+use crate::domain::refusal::Refusal;
+use crate::domain::view::View;
+
+/// What a request changes.
+///
+/// # Errors
+/// Why it changes nothing.
+pub fn decide(view: &View, intent: Intent, ctx: Context<'_>) -> Result<Vec<Change>, Refusal> {
+    match intent {
+        Intent::CreateSecret { id, spec, payload, payload_len } => {
+            secret::create(view, id, spec, payload, payload_len)
+        }
+        Intent::UpdateSecret { id, version, spec, fingerprint } => {
+            secret::update(view, id, version, &spec, fingerprint)
+        }
+        Intent::RemoveSecret { id } => secret::remove(view, id),
+        Intent::CreateService { id, spec, registry_auth } => {
+            service::create(view, id, spec, registry_auth)
+        }
+        Intent::UpdateService { id, version, spec, registry_auth, auth_from } => {
+            service::update(view, id, version, spec, service::Auth { sent: registry_auth, from: auth_from })
+        }
+        Intent::RemoveService { id } => service::remove(view, id),
+        Intent::UpdateNode { id, version, spec } => node::update(view, id, version, spec),
+        Intent::RemoveNode { id, force } => node::remove(view, id, force, ctx),
+        Intent::InitSwarm(new) => swarm::init(view, *new),
+        Intent::UpdateSwarm(update) => swarm::update(view, *update),
+        Intent::LeaveSwarm => swarm::leave(view),
+        Intent::AdmitNode { id, csr, chain, not_after, availability } => {
+            node::admit(view, id, node::issued(csr, chain, not_after), availability)
+        }
+        Intent::RenewCertificate { id, csr, chain, not_after } => {
+            node::renew(view, id, node::issued(csr, chain, not_after))
+        }
+        Intent::RegisterNode { id, description, addr } => {
+            node::register(view, id, *description, addr)
+        }
+        Intent::LoseNodes { nodes } => Ok(node::lose(view, nodes)),
+        Intent::ForgetSessions => Ok(node::forget_sessions(view)),
+        Intent::ReportTasks { reports } => Ok(report::tasks(view, reports)),
+    }
+}

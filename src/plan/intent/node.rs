@@ -1,0 +1,167 @@
+//! Nodes: what users change of them, and what becomes of them.
+
+use std::sync::Arc;
+
+use crate::domain::change::{Change, Key};
+use crate::domain::id::NodeId;
+use crate::domain::meta::Version;
+use crate::domain::node::{
+    Availability, Certificate, IssuanceState, Node, NodeDescription, NodeRole, NodeSpec, NodeState,
+    NodeStatus,
+};
+use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::task_state::{Mover, TaskState, may_move};
+use crate::domain::view::View;
+use crate::plan::Context;
+
+pub(super) fn update(
+    view: &View,
+    id: NodeId,
+    version: Version,
+    spec: NodeSpec,
+) -> Result<Vec<Change>, Refusal> {
+    let node = find(view, id)?;
+    if node.manager.is_some() && spec.role == NodeRole::Worker {
+        return Err(Refusal::store(
+            Reason::Precondition,
+            "attempting to demote the last manager of the swarm",
+        ));
+    }
+    if node.manager.is_none() && spec.role == NodeRole::Manager {
+        return Err(Refusal::store(
+            Reason::Unsupported,
+            "a node cannot be promoted yet: this manager has no replicas",
+        ));
+    }
+    if version != node.meta.version {
+        return Err(Refusal::out_of_sequence());
+    }
+    Ok(vec![Node { spec, ..(**node).clone() }.into()])
+}
+
+pub(super) fn remove(
+    view: &View,
+    id: NodeId,
+    force: bool,
+    ctx: Context<'_>,
+) -> Result<Vec<Change>, Refusal> {
+    let cluster = view.require_cluster()?;
+    let node = find(view, id)?;
+    let refuse = |why: &str| {
+        Err(Refusal::store(Reason::Precondition, format!("node {id} {why}")))
+    };
+    if node.manager.is_some() {
+        return refuse(
+            "is a cluster manager and is a member of the raft cluster. It must be demoted to \
+             worker before removal",
+        );
+    }
+    if !force && node.status.state == NodeState::Ready {
+        return refuse("is not down and can't be removed");
+    }
+    let mut changes = vec![Change::Remove(Key::Node(id))];
+    for task in view.tasks_of_node(id) {
+        if may_move(Mover::Reaper, task.status.state, TaskState::Orphaned) {
+            let mut task = (**task).clone();
+            task.status.state = TaskState::Orphaned;
+            task.status.message = "Task belonged to a node that has been deleted".into();
+            task.status.timestamp = ctx.now;
+            task.status.applied_at = ctx.now;
+            changes.push(task.into());
+        }
+    }
+    // Its certificate stays valid until it ends, so the node is barred by name until then.
+    let mut cluster = (**cluster).clone();
+    cluster.barred.retain(|_, not_after| *not_after > ctx.now.unix_seconds());
+    cluster.barred.insert(id, node.certificate.not_after);
+    changes.push(cluster.into());
+    Ok(changes)
+}
+
+/// A certificate that was just issued.
+pub(super) fn issued(csr: Vec<u8>, chain: String, not_after: i64) -> Certificate {
+    Certificate { csr, state: IssuanceState::Issued, chain, not_after }
+}
+
+/// Makes the node of a host that joined. The engine that is attached to the manager joins under the
+/// manager's own id, whose node is there already.
+pub(super) fn admit(
+    view: &View,
+    id: NodeId,
+    certificate: Certificate,
+    availability: Availability,
+) -> Result<Vec<Change>, Refusal> {
+    view.require_cluster()?;
+    let node = match view.node(id) {
+        Some(node) => Node { certificate, ..(**node).clone() },
+        None => Node {
+            id,
+            meta: Default::default(),
+            spec: NodeSpec {
+                name: String::new(),
+                labels: Default::default(),
+                role: NodeRole::Worker,
+                availability,
+            },
+            description: None,
+            status: NodeStatus {
+                state: NodeState::Unknown,
+                message: String::new(),
+                addr: String::new(),
+            },
+            manager: None,
+            certificate,
+        },
+    };
+    Ok(vec![node.into()])
+}
+
+pub(super) fn renew(
+    view: &View,
+    id: NodeId,
+    certificate: Certificate,
+) -> Result<Vec<Change>, Refusal> {
+    let node = find(view, id)?;
+    Ok(vec![Node { certificate, ..(**node).clone() }.into()])
+}
+
+pub(super) fn register(
+    view: &View,
+    id: NodeId,
+    description: NodeDescription,
+    addr: String,
+) -> Result<Vec<Change>, Refusal> {
+    let node = find(view, id)?;
+    let status = NodeStatus { state: NodeState::Ready, message: String::new(), addr };
+    let description = Some(description);
+    if node.status == status && node.description == description {
+        return Ok(Vec::new());
+    }
+    Ok(vec![Node { status, description, ..(**node).clone() }.into()])
+}
+
+pub(super) fn lose(view: &View, nodes: Vec<(NodeId, String)>) -> Vec<Change> {
+    let lost = nodes.into_iter().filter_map(|(id, message)| {
+        let node = view.node(id)?;
+        let status = NodeStatus { state: NodeState::Down, message, addr: node.status.addr.clone() };
+        (node.status != status).then(|| Node { status, ..(**node).clone() }.into())
+    });
+    lost.collect()
+}
+
+pub(super) fn forget_sessions(view: &View) -> Vec<Change> {
+    let known = view.nodes().filter(|node| node.status.state == NodeState::Ready);
+    known
+        .map(|node| {
+            let addr = node.status.addr.clone();
+            let message = "not heard of since the manager started".into();
+            let status = NodeStatus { state: NodeState::Unknown, message, addr };
+            Node { status, ..(**node).clone() }.into()
+        })
+        .collect()
+}
+
+fn find(view: &View, id: NodeId) -> Result<&Arc<Node>, Refusal> {
+    view.require_cluster()?;
+    view.node(id).ok_or_else(|| Refusal::not_found("node", id.as_str()))
+}

@@ -1,0 +1,33 @@
+//! What nodes say of their tasks. Only forward moves by the owner count, and what changes nothing
+//! is not written.
+
+use crate::domain::change::Change;
+use crate::domain::intent::TaskReport;
+use crate::domain::task::{Task, TaskStatus};
+use crate::domain::task_state::{Mover, may_move};
+use crate::domain::view::View;
+
+pub(super) fn tasks(view: &View, reports: Vec<TaskReport>) -> Vec<Change> {
+    // Several reports of one task in a batch: each is judged by what the one before it left.
+    let mut latest: std::collections::BTreeMap<_, Task> = std::collections::BTreeMap::new();
+    for report in reports {
+        let Some(stored) = view.task(report.task) else { continue };
+        if stored.node_id != Some(report.node) {
+            continue;
+        }
+        let known = latest.get(&report.task).unwrap_or(stored);
+        let moves = may_move(Mover::Agent, known.status.state, report.status.state);
+        if moves && says_more(&known.status, &report.status) {
+            latest.insert(report.task, Task { status: report.status, ..known.clone() });
+        }
+    }
+    latest.into_values().map(Change::from).collect()
+}
+
+fn says_more(known: &TaskStatus, reported: &TaskStatus) -> bool {
+    known.state != reported.state
+        || known.message != reported.message
+        || known.err != reported.err
+        || known.container != reported.container
+        || known.ports != reported.ports
+}

@@ -1,0 +1,82 @@
+//! Secrets: create, update of labels, remove.
+
+use crate::domain::change::{Change, Key};
+use crate::domain::id::SecretId;
+use crate::domain::intent::SealedPayload;
+use crate::domain::meta::Version;
+use crate::domain::name::check_payload_name;
+use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::secret::{Fingerprint, SECRET_LEN_MAX, Secret, SecretSpec};
+use crate::domain::view::View;
+
+pub(super) fn create(
+    view: &View,
+    id: SecretId,
+    spec: SecretSpec,
+    payload: Option<SealedPayload>,
+    payload_len: usize,
+) -> Result<Vec<Change>, Refusal> {
+    view.require_cluster()?;
+    check_payload_name(&spec.name)?;
+    if let Some(driver) = &spec.driver {
+        if driver.name.is_empty() {
+            return Err(Refusal::invalid("secret driver must have a name"));
+        }
+        return Err(Refusal::store(
+            Reason::Unknown,
+            format!("plugin {:?} not found", driver.name),
+        ));
+    }
+    let too_small_or_large = || {
+        Refusal::invalid("secret data must be larger than 0 and less than 512000 bytes")
+    };
+    if payload_len == 0 || payload_len > SECRET_LEN_MAX {
+        return Err(too_small_or_large());
+    }
+    let payload = payload.ok_or_else(too_small_or_large)?;
+    if view.secret_named(&spec.name).is_some() {
+        return Err(Refusal::store(Reason::Taken, format!("secret {} already exists", spec.name)));
+    }
+    let secret = Secret { id, meta: Default::default(), spec, fingerprint: payload.fingerprint };
+    Ok(vec![secret.into(), Change::PutPayload(Key::Secret(id), payload.bytes)])
+}
+
+pub(super) fn update(
+    view: &View,
+    id: SecretId,
+    version: Version,
+    spec: &SecretSpec,
+    fingerprint: Option<Fingerprint>,
+) -> Result<Vec<Change>, Refusal> {
+    let secret = find(view, id)?;
+    let same_data = fingerprint.is_none_or(|sent| sent.matches(&secret.fingerprint));
+    if spec.name != secret.spec.name || !same_data {
+        return Err(Refusal::invalid("only updates to Labels are allowed"));
+    }
+    if version != secret.meta.version {
+        return Err(Refusal::out_of_sequence());
+    }
+    let mut secret = secret.clone();
+    secret.spec.labels = spec.labels.clone();
+    Ok(vec![secret.into()])
+}
+
+pub(super) fn remove(view: &View, id: SecretId) -> Result<Vec<Change>, Refusal> {
+    let secret = find(view, id)?;
+    let users: Vec<&str> =
+        view.services_of_secret(id).map(|service| service.spec.name.as_str()).collect();
+    let word = match users.len() {
+        0 => return Ok(vec![Change::Remove(Key::Secret(id))]),
+        1 => "service",
+        _ => "services",
+    };
+    let (name, users) = (&secret.spec.name, users.join(", "));
+    Err(Refusal::invalid(format!(
+        "secret '{name}' is in use by the following {word}: {users}"
+    )))
+}
+
+fn find(view: &View, id: SecretId) -> Result<&Secret, Refusal> {
+    view.require_cluster()?;
+    view.secret(id).map(|secret| &**secret).ok_or_else(|| Refusal::not_found("secret", id.as_str()))
+}

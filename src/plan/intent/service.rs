@@ -1,0 +1,103 @@
+//! Services: create, update, remove.
+
+use super::service_spec;
+use crate::domain::change::{Change, Key};
+use crate::domain::id::ServiceId;
+use crate::domain::intent::AuthFrom;
+use crate::domain::meta::Version;
+use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::service::{RegistryAuth, Service, ServiceSpec};
+use crate::domain::view::View;
+
+/// Registry credentials of an update.
+pub(super) struct Auth {
+    /// As sent with the request.
+    pub sent: Option<RegistryAuth>,
+    /// Where they come from otherwise.
+    pub from: AuthFrom,
+}
+
+pub(super) fn create(
+    view: &View,
+    id: ServiceId,
+    spec: ServiceSpec,
+    registry_auth: Option<RegistryAuth>,
+) -> Result<Vec<Change>, Refusal> {
+    view.require_cluster()?;
+    service_spec::check(&spec)?;
+    service_spec::check_references(view, &spec)?;
+    if let Some(other) = view.service_named(&spec.name) {
+        return Err(Refusal::store(
+            Reason::Taken,
+            format!("name conflicts with an existing object: service {} already exists", other.spec.name),
+        ));
+    }
+    let service = Service {
+        id,
+        meta: Default::default(),
+        spec,
+        spec_version: Version::default(),
+        previous_spec: None,
+        update_status: None,
+        registry_auth: registry_auth.unwrap_or_default(),
+        previous_registry_auth: RegistryAuth::default(),
+    };
+    Ok(vec![service.into()])
+}
+
+pub(super) fn update(
+    view: &View,
+    id: ServiceId,
+    version: Version,
+    spec: ServiceSpec,
+    auth: Auth,
+) -> Result<Vec<Change>, Refusal> {
+    let service = find(view, id)?;
+    if spec.name != service.spec.name {
+        // An absent name is a changed one; a malformed one is refused as such first.
+        if !spec.name.is_empty() {
+            service_spec::check(&spec)?;
+        }
+        return Err(Refusal::store(Reason::Unsupported, "renaming services is not supported"));
+    }
+    service_spec::check(&spec)?;
+    service_spec::check_references(view, &spec)?;
+    if spec.mode.name() != service.spec.mode.name() {
+        return Err(Refusal::store(Reason::Unsupported, "service mode change is not allowed"));
+    }
+    if version != service.meta.version {
+        return Err(Refusal::out_of_sequence());
+    }
+    let registry_auth = match (auth.sent, auth.from) {
+        (Some(sent), _) => sent,
+        (None, AuthFrom::Spec) => service.registry_auth.clone(),
+        (None, AuthFrom::PreviousSpec) if service.previous_spec.is_none() => {
+            return Err(Refusal::front(
+                Reason::Unknown,
+                "service does not have a previous spec",
+            ));
+        }
+        (None, AuthFrom::PreviousSpec) => service.previous_registry_auth.clone(),
+    };
+    let updated = Service {
+        spec,
+        spec_version: Version::default(),
+        previous_spec: Some(service.spec.clone()),
+        update_status: None,
+        registry_auth,
+        previous_registry_auth: service.registry_auth.clone(),
+        ..service.clone()
+    };
+    Ok(vec![updated.into()])
+}
+
+pub(super) fn remove(view: &View, id: ServiceId) -> Result<Vec<Change>, Refusal> {
+    find(view, id)?;
+    Ok(vec![Change::Remove(Key::Service(id))])
+}
+
+fn find(view: &View, id: ServiceId) -> Result<&Service, Refusal> {
+    view.require_cluster()?;
+    let found = view.service(id).map(|service| &**service);
+    found.ok_or_else(|| Refusal::not_found("service", id.as_str()))
+}

@@ -1,0 +1,344 @@
+//! Checks of a service's spec, in the Engine's order: what does not convert, then name, resources,
+//! restart policy, placement, references, container, mode, update, endpoint; what must exist comes
+//! last, with the view at hand.
+
+use std::collections::BTreeMap;
+
+use super::template;
+use crate::domain::constraint::Constraint;
+use crate::domain::container::{ContainerSpec, HealthConfig};
+use crate::domain::id::SecretId;
+use crate::domain::image;
+use crate::domain::name::check_service_name;
+use crate::domain::network::{EndpointSpec, PublishMode, ResolutionMode};
+use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::service::{
+    FailureAction, ResourceRequirements, RestartPolicy, Runtime, ServiceSpec, TaskSpec, UpdateConfig,
+    UpdateOrder,
+};
+use crate::domain::view::View;
+
+/// The least processor time that may be asked for: a thousandth of a core.
+const NANO_CPUS_MIN: i64 = 1_000_000;
+/// The least memory that may be asked for: 4 MiB.
+const MEMORY_MIN: i64 = 4 * 1024 * 1024;
+/// The shortest span of a health check: 1 ms.
+const HEALTH_SPAN_MIN: i64 = 1_000_000;
+
+/// Checks a spec by itself.
+///
+/// # Errors
+/// The first fault, in the Engine's words; 501 for what is not built yet.
+pub fn check(spec: &ServiceSpec) -> Result<(), Refusal> {
+    let template = &*spec.task_template;
+    let container = check_conversions(spec)?;
+    check_service_name(&spec.name)?;
+    check_resources(template.resources.as_ref())?;
+    check_restart(template.restart_policy.as_ref())?;
+    check_placement(template)?;
+    check_secret_references(container)?;
+    check_container(container)?;
+    check_mode(spec)?;
+    check_update(spec.update_config.as_ref())?;
+    check_endpoint(spec.endpoint_spec.as_ref())?;
+    check_built(spec, container)
+}
+
+/// Checks that what a spec references exists.
+///
+/// # Errors
+/// Names what does not.
+pub fn check_references(view: &View, spec: &ServiceSpec) -> Result<(), Refusal> {
+    let references = spec.container().map_or(&[][..], |container| &container.secrets);
+    let missing: Vec<&str> = references
+        .iter()
+        .filter(|reference| {
+            let secret = reference.secret_id.parse::<SecretId>().ok().and_then(|id| view.secret(id));
+            secret.is_none_or(|secret| secret.spec.name != reference.secret_name)
+        })
+        .map(|reference| reference.secret_name.as_str())
+        .collect();
+    match missing[..] {
+        [] => Ok(()),
+        [name] => Err(Refusal::invalid(format!("secret not found: {name}"))),
+        _ => Err(Refusal::invalid(format!("secrets not found: {}", missing.join(", ")))),
+    }
+}
+
+fn plain(message: impl Into<String>) -> Refusal {
+    Refusal::front(Reason::Invalid, message)
+}
+
+fn check_conversions(spec: &ServiceSpec) -> Result<&ContainerSpec, Refusal> {
+    let template = &*spec.task_template;
+    match template.runtime {
+        None | Some(Runtime::Container) => {}
+        Some(Runtime::Plugin) => {
+            let message = "runtime type \"plugin\" only supported in experimental";
+            return Err(Refusal::front(Reason::Unknown, message));
+        }
+        Some(Runtime::Attachment) => return Err(plain("unsupported runtime")),
+    }
+    let Some(container) = template.container_spec.as_ref() else {
+        return Err(plain("mismatched Runtime and *Spec fields"));
+    };
+    if let Some(credential) = container.privileges.as_ref().and_then(|p| p.credential_spec.as_ref()) {
+        let sources = [&credential.config, &credential.file, &credential.registry];
+        if sources.iter().filter(|source| !source.is_empty()).count() != 1 {
+            return Err(plain(
+                "invalid CredentialSpec: must either provide \"file\", \"registry\", or \
+                 \"config\" for credential spec",
+            ));
+        }
+    }
+    for reference in &container.configs {
+        match (&reference.file, &reference.runtime) {
+            (None, None) => {
+                return Err(plain("invalid Config: either File or Runtime should be set"));
+            }
+            (Some(_), Some(_)) => {
+                return Err(plain("invalid Config: cannot specify both File and Runtime"));
+            }
+            _ => {}
+        }
+    }
+    if let Some(resources) = &template.resources {
+        let has_limit = resources.limits.as_ref().is_some_and(|limits| limits.memory_bytes != 0);
+        if resources.swap_bytes.is_some_and(|swap| swap != 0) && !has_limit {
+            return Err(plain("memory swap provided, but no memory-limit was set"));
+        }
+    }
+    let mode = &spec.mode;
+    let modes = usize::from(mode.replicated.is_some())
+        + usize::from(mode.global.is_some())
+        + usize::from(mode.replicated_job.is_some())
+        + usize::from(mode.global_job.is_some());
+    if modes > 1 {
+        return Err(plain("must specify only one service mode"));
+    }
+    Ok(container)
+}
+
+fn check_resources(resources: Option<&ResourceRequirements>) -> Result<(), Refusal> {
+    let Some(resources) = resources else { return Ok(()) };
+    let limits = resources.limits.as_ref().map(|r| (r.nano_cpus, r.memory_bytes));
+    let reservations = resources.reservations.as_ref().map(|r| (r.nano_cpus, r.memory_bytes));
+    for (nano_cpus, memory_bytes) in [limits, reservations].into_iter().flatten() {
+        if nano_cpus != 0 && nano_cpus < NANO_CPUS_MIN {
+            let cpus = go_float(nano_cpus);
+            let message = format!("invalid cpu value {cpus}: Must be at least 0.001");
+            return Err(Refusal::invalid(message));
+        }
+        if memory_bytes != 0 && memory_bytes < MEMORY_MIN {
+            let message = format!("invalid memory value {memory_bytes}: Must be at least 4MiB");
+            return Err(Refusal::invalid(message));
+        }
+    }
+    Ok(())
+}
+
+/// Billionths as the Engine prints a number of cores: `1e-07`, `0.0005`.
+fn go_float(nano: i64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "values below a million are exact")]
+    let cores = nano as f64 / 1e9;
+    if cores.abs() >= 1e-4 {
+        return cores.to_string();
+    }
+    let text = format!("{cores:e}");
+    match text.split_once("e-") {
+        Some((mantissa, exponent)) => format!("{mantissa}e-{exponent:0>2}"),
+        None => text,
+    }
+}
+
+fn check_restart(policy: Option<&RestartPolicy>) -> Result<(), Refusal> {
+    let Some(policy) = policy else { return Ok(()) };
+    if policy.delay.is_some_and(|delay| delay < 0) {
+        return Err(Refusal::invalid("TaskSpec: restart-delay cannot be negative"));
+    }
+    if policy.window.is_some_and(|window| window < 0) {
+        return Err(Refusal::invalid("TaskSpec: restart-window cannot be negative"));
+    }
+    Ok(())
+}
+
+fn check_placement(template: &TaskSpec) -> Result<(), Refusal> {
+    let constraints = template.placement.as_ref().map_or(&[][..], |p| &p.constraints);
+    for constraint in constraints {
+        Constraint::parse(constraint).map_err(|text| Refusal::store(Reason::Unknown, text))?;
+    }
+    Ok(())
+}
+
+fn check_secret_references(container: &ContainerSpec) -> Result<(), Refusal> {
+    let mut targets: BTreeMap<&str, &str> = BTreeMap::new();
+    for reference in &container.secrets {
+        if reference.secret_id.is_empty() || reference.secret_name.is_empty() {
+            return Err(Refusal::invalid("malformed secret reference"));
+        }
+        let Some(file) = &reference.file else {
+            return Err(Refusal::invalid("malformed secret reference, no target provided"));
+        };
+        if file.name.is_empty() {
+            return Err(Refusal::invalid(
+                "malformed file secret reference, invalid target file name provided",
+            ));
+        }
+        if let Some(other) = targets.insert(&file.name, &reference.secret_name) {
+            return Err(Refusal::invalid(format!(
+                "secret references '{other}' and '{}' have a conflicting target: '{}'",
+                reference.secret_name, file.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_container(container: &ContainerSpec) -> Result<(), Refusal> {
+    for env in &container.env {
+        template::check(env).map_err(|error| {
+            Refusal::invalid(format!("expanding env failed: expanding env {env:?}: {error}"))
+        })?;
+    }
+    template::check(&container.hostname).map_err(|error| {
+        let name = &container.hostname;
+        Refusal::invalid(format!("expanding hostname failed: expanding hostname {name:?}: {error}"))
+    })?;
+    for mount in &container.mounts {
+        for text in [&mount.source, &mount.target] {
+            template::check(text).map_err(|error| {
+                Refusal::invalid(format!("expanding mounts failed: expanding mount {text:?}: {error}"))
+            })?;
+        }
+    }
+    if container.image.is_empty() {
+        return Err(Refusal::invalid("ContainerSpec: image reference must be provided"));
+    }
+    if !image::is_reference(&container.image) {
+        let image = &container.image;
+        let message = format!("ContainerSpec: {image:?} is not a valid repository/tag");
+        return Err(Refusal::invalid(message));
+    }
+    let mut targets = std::collections::BTreeSet::new();
+    for mount in &container.mounts {
+        if !targets.insert(&mount.target) {
+            let message = format!("ContainerSpec: duplicate mount point: {}", mount.target);
+            return Err(Refusal::invalid(message));
+        }
+    }
+    container.healthcheck.as_ref().map_or(Ok(()), check_health)
+}
+
+fn check_health(health: &HealthConfig) -> Result<(), Refusal> {
+    let spans = [
+        ("Interval", health.interval),
+        ("Timeout", health.timeout),
+        ("StartPeriod", health.start_period),
+        ("StartInterval", health.start_interval),
+    ];
+    for (name, span) in spans {
+        if span != 0 && span < HEALTH_SPAN_MIN {
+            return Err(Refusal::invalid(format!(
+                "ContainerSpec: {name} in HealthConfig cannot be less than 1ms"
+            )));
+        }
+    }
+    if health.retries < 0 {
+        return Err(Refusal::invalid("ContainerSpec: Retries in HealthConfig cannot be negative"));
+    }
+    Ok(())
+}
+
+fn check_mode(spec: &ServiceSpec) -> Result<(), Refusal> {
+    let too_many = |number: Option<u64>| number.is_some_and(|number| i64::try_from(number).is_err());
+    if spec.mode.replicated.as_ref().is_some_and(|mode| too_many(mode.replicas)) {
+        return Err(Refusal::invalid("Number of replicas must be non-negative"));
+    }
+    if let Some(job) = &spec.mode.replicated_job {
+        if too_many(job.max_concurrent) {
+            return Err(Refusal::invalid("Maximum concurrent jobs must not be negative"));
+        }
+        if too_many(job.total_completions) {
+            return Err(Refusal::invalid("Total completed jobs must not be negative"));
+        }
+    }
+    let is_job = spec.mode.replicated_job.is_some() || spec.mode.global_job.is_some();
+    if is_job && spec.update_config.is_some() {
+        return Err(Refusal::invalid("Jobs may not have an update config"));
+    }
+    Ok(())
+}
+
+fn check_update(config: Option<&UpdateConfig>) -> Result<(), Refusal> {
+    let Some(config) = config else { return Ok(()) };
+    if config.delay < 0 {
+        return Err(Refusal::invalid("TaskSpec: update-delay cannot be negative"));
+    }
+    if config.monitor < 0 {
+        return Err(Refusal::invalid("TaskSpec: update-monitor cannot be negative"));
+    }
+    if !(0.0..=1.0).contains(&config.max_failure_ratio) {
+        return Err(Refusal::invalid(
+            "TaskSpec: update-maxfailureratio cannot be less than 0 or bigger than 1",
+        ));
+    }
+    Ok(())
+}
+
+fn check_endpoint(endpoint: Option<&EndpointSpec>) -> Result<(), Refusal> {
+    let Some(endpoint) = endpoint else { return Ok(()) };
+    let in_ingress = |port: &&crate::domain::network::PortConfig| {
+        port.publish_mode() == PublishMode::Ingress
+    };
+    let by_turns = endpoint.mode == Some(ResolutionMode::DnsRoundRobin);
+    if by_turns && endpoint.ports.iter().any(|port| in_ingress(&port)) {
+        return Err(Refusal::invalid(
+            "EndpointSpec: port published with ingress mode can't be used with dnsrr mode",
+        ));
+    }
+    let mut published = std::collections::BTreeSet::new();
+    for port in endpoint.ports.iter().filter(|port| port.published_port != 0) {
+        if !published.insert((port.published_port, port.protocol(), port.publish_mode())) {
+            return Err(Refusal::invalid("EndpointSpec: duplicate published ports provided"));
+        }
+    }
+    Ok(())
+}
+
+/// What is well formed and not built yet.
+fn check_built(spec: &ServiceSpec, container: &ContainerSpec) -> Result<(), Refusal> {
+    let template = &*spec.task_template;
+    let update = spec.update_config.as_ref();
+    let ports = spec.endpoint_spec.as_ref().map_or(&[][..], |endpoint| &endpoint.ports);
+    let placement = template.placement.as_ref();
+    let reservations = template.resources.as_ref().and_then(|r| r.reservations.as_ref());
+    let is_job = spec.mode.replicated_job.is_some() || spec.mode.global_job.is_some();
+    let missing = [
+        (is_job, "jobs are"),
+        (!template.networks.is_empty() || !spec.networks.is_empty(), "networks of services are"),
+        (!container.configs.is_empty(), "configs are"),
+        (
+            ports.iter().any(|port| port.publish_mode() == PublishMode::Ingress),
+            "ports published in ingress mode are",
+        ),
+        (
+            update.is_some_and(|update| update.order == Some(UpdateOrder::StartFirst)),
+            "the update order start-first is",
+        ),
+        (
+            update.is_some_and(|u| u.failure_action == Some(FailureAction::Rollback)),
+            "the update failure action rollback is",
+        ),
+        (placement.is_some_and(|p| !p.preferences.is_empty()), "placement preferences are"),
+        (
+            reservations.is_some_and(|r| !r.generic_resources.is_empty()),
+            "generic resources are",
+        ),
+    ];
+    match missing.iter().find(|(asked, _)| *asked) {
+        None => Ok(()),
+        Some((_, what)) => {
+            Err(Refusal::front(Reason::Unsupported, format!("{what} not supported yet")))
+        }
+    }
+}

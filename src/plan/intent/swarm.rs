@@ -1,0 +1,103 @@
+//! The swarm itself: init, update, leave.
+
+use crate::domain::change::{Change, Key};
+use crate::domain::cluster::{CLUSTER_NAME, ClusterSpec, NODE_CERT_EXPIRY_MIN};
+use crate::domain::intent::{NewSwarm, SwarmUpdate};
+use crate::domain::refusal::{Layer, Reason, Refusal};
+use crate::domain::view::View;
+
+/// Protocols of outside certificate authorities that have a name in the API.
+const PROTOCOLS: &[&str] = &["cfssl"];
+
+pub(super) fn init(view: &View, new: NewSwarm) -> Result<Vec<Change>, Refusal> {
+    if view.cluster().is_some() {
+        return Err(already_in_a_swarm());
+    }
+    check(&new.cluster.spec).map_err(|refusal| Refusal {
+        // The Engine wraps what its store says of the settings of a new swarm.
+        message: match refusal.layer {
+            Layer::Front => refusal.message.clone(),
+            Layer::Store => format!(
+                "error updating cluster settings: rpc error: code = InvalidArgument desc = {}",
+                refusal.message
+            ),
+        },
+        reason: match refusal.layer {
+            Layer::Front => refusal.reason,
+            Layer::Store => Reason::Unknown,
+        },
+        layer: Layer::Front,
+    })?;
+    let key = Key::Cluster(new.cluster.id);
+    Ok(vec![new.cluster.into(), new.node.into(), Change::PutPayload(key, new.signing_key)])
+}
+
+/// The refusal of a second swarm.
+fn already_in_a_swarm() -> Refusal {
+    Refusal::front(
+        Reason::Unavailable,
+        "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and \
+         join another one.",
+    )
+}
+
+pub(super) fn update(view: &View, update: SwarmUpdate) -> Result<Vec<Change>, Refusal> {
+    let cluster = view.require_cluster()?;
+    check(&update.spec)?;
+    if update.spec.ca_config.force_rotate != cluster.spec.ca_config.force_rotate {
+        return Err(not_built("rotating the root certificate is not supported yet"));
+    }
+    if update.version != cluster.meta.version {
+        return Err(Refusal::out_of_sequence());
+    }
+    let mut cluster = (**cluster).clone();
+    cluster.spec = update.spec;
+    if let Some(secret) = update.worker_secret {
+        cluster.join_secrets.worker = secret;
+    }
+    if let Some(secret) = update.manager_secret {
+        cluster.join_secrets.manager = secret;
+    }
+    Ok(vec![cluster.into()])
+}
+
+/// Leaving ends the swarm: the only manager takes all of its state with it.
+pub(super) fn leave(view: &View) -> Result<Vec<Change>, Refusal> {
+    if view.cluster().is_none() {
+        return Err(Refusal::front(Reason::Unavailable, "This node is not part of a swarm"));
+    }
+    Ok(view.objects().map(|object| Change::Remove(object.key())).collect())
+}
+
+fn check(spec: &ClusterSpec) -> Result<(), Refusal> {
+    if !spec.name.is_empty() && spec.name != CLUSTER_NAME {
+        return Err(Refusal::front(Reason::Invalid, "swarm spec must be named \"default\""));
+    }
+    if let Some(outside) = spec.ca_config.external_cas.first() {
+        if !PROTOCOLS.contains(&outside.protocol.to_lowercase().as_str()) {
+            let message = format!("invalid protocol: {:?}", outside.protocol);
+            return Err(Refusal::front(Reason::Invalid, message));
+        }
+        return Err(not_built("certificate authorities outside of the swarm are not supported"));
+    }
+    let expiry = spec.ca_config.node_cert_expiry;
+    if expiry != 0 && expiry < NODE_CERT_EXPIRY_MIN {
+        return Err(Refusal::invalid("minimum certificate expiry time is: 1h0m0s"));
+    }
+    if spec.dispatcher.heartbeat_period < 0 {
+        return Err(Refusal::invalid("heartbeat time period cannot be a negative duration"));
+    }
+    if !spec.ca_config.signing_ca_cert.is_empty() || !spec.ca_config.signing_ca_key.is_empty() {
+        return Err(not_built("a root certificate of your own is not supported yet"));
+    }
+    if spec.encryption_config.auto_lock_managers {
+        return Err(not_built(
+            "autolock is not supported yet: the store is always sealed, with the unlock-key file",
+        ));
+    }
+    Ok(())
+}
+
+fn not_built(message: &str) -> Refusal {
+    Refusal::front(Reason::Unsupported, message)
+}

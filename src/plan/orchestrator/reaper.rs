@@ -1,0 +1,50 @@
+//! The reaper: deletes tasks that are over, and the history that is more than the cluster keeps.
+
+use std::collections::BTreeMap;
+
+use crate::domain::change::{Change, Key};
+use crate::domain::cluster::TASK_HISTORY_DEFAULT;
+use crate::domain::id::ServiceId;
+use crate::domain::task::Task;
+use crate::domain::task_state::TaskState;
+use crate::domain::view::View;
+
+/// The tasks of a service that should be deleted.
+pub fn reap(view: &View, id: ServiceId) -> Vec<Change> {
+    let limit = view.cluster().map_or_else(
+        || usize::try_from(TASK_HISTORY_DEFAULT).unwrap_or(usize::MAX),
+        |cluster| cluster.spec.task_history_limit(),
+    );
+    let mut reaped = Vec::new();
+    let mut history: BTreeMap<_, Vec<&Task>> = BTreeMap::new();
+    for task in view.tasks_of_service(id) {
+        if is_forgettable(view, task) {
+            reaped.push(Change::Remove(Key::Task(task.id)));
+        } else {
+            let node = if task.slot == 0 { task.node_id } else { None };
+            history.entry((task.slot, node)).or_default().push(task);
+        }
+    }
+    for mut tasks in history.into_values() {
+        tasks.sort_by_key(|task| std::cmp::Reverse((task.meta.created_at, task.id)));
+        // The newest stays whatever the limit: it says whether its slot is to be filled again.
+        let old = tasks.into_iter().skip(limit.max(1)).filter(|task| is_over(view, task));
+        reaped.extend(old.map(|task| Change::Remove(Key::Task(task.id))));
+    }
+    reaped
+}
+
+/// True for a task that is not wanted any more and was never on a node, or has ended there.
+fn is_forgettable(view: &View, task: &Task) -> bool {
+    match task.desired_state {
+        TaskState::Remove => is_over(view, task),
+        TaskState::Shutdown => task.status.state < TaskState::Assigned,
+        _ => false,
+    }
+}
+
+fn is_over(view: &View, task: &Task) -> bool {
+    let node_gone = task.node_id.is_none_or(|id| view.node(id).is_none());
+    let never_sent = task.status.state < TaskState::Assigned;
+    !task.is_wanted() && (task.status.state.is_terminal() || never_sent || node_gone)
+}

@@ -1,0 +1,129 @@
+//! Restarting: a task that ended is given up, and replaced if its policy says so. The replacement
+//! is held ready for the policy's delay, and until its predecessor has stopped.
+
+use super::slot::{self, Slot, Start};
+use crate::domain::service::{
+    RESTART_DELAY_DEFAULT, RestartCondition, RestartPolicy, Service,
+};
+use crate::domain::task::{Restarts, Task};
+use crate::domain::task_state::TaskState;
+use crate::domain::time::{Nanoseconds, Timestamp};
+use crate::domain::view::View;
+use crate::plan::{Context, Planned};
+
+/// How long a replacement waits for its predecessor to stop, beyond the predecessor's own grace
+/// period: 1 minute. A node that never reports the end must not hold up a service for ever.
+const STOP_WAIT: Nanoseconds = 60_000_000_000;
+/// Grace period of a task that says nothing: 10 s.
+const GRACE_DEFAULT: Nanoseconds = 10_000_000_000;
+
+/// Gives up what ended or is lost, and replaces what should be.
+pub(super) fn plan(view: &View, service: &Service, slots: &[Slot<'_>], ctx: Context<'_>, planned: &mut Planned) {
+    for slot in slots {
+        for task in slot.tasks.iter().filter(|task| task.is_wanted()) {
+            let is_over = task.status.state.is_terminal();
+            if !is_over && !slot::is_lost(view, task) {
+                continue;
+            }
+            planned.changes.push(slot::desire(task, TaskState::Shutdown));
+            if is_due(task) && has_place(view, slot.key) {
+                let hold_until = Some(ctx.now.plus(delay(service)));
+                let restarts = next(service, task, ctx.now);
+                planned.changes.push(slot::make(service, slot.key, Start { hold_until, restarts }, ctx));
+            }
+        }
+    }
+}
+
+/// Lets go what was held ready: its moment has come, and its predecessor has stopped.
+pub(super) fn start_held(view: &View, slots: &[Slot<'_>], ctx: Context<'_>, planned: &mut Planned) {
+    for slot in slots {
+        let Some(task) = slot.wanted().filter(|task| task.desired_state == TaskState::Ready) else {
+            continue;
+        };
+        let stopping = slot
+            .tasks
+            .iter()
+            .filter(|other| other.id != task.id && is_stopping(view, other))
+            .map(|other| task.meta.created_at.plus(grace(other).saturating_add(STOP_WAIT)))
+            .max();
+        let moment = stopping.map_or(task.not_before, |until| until.max(task.not_before));
+        if moment <= ctx.now {
+            planned.changes.push(slot::desire(task, TaskState::Running));
+        } else {
+            planned.again.push((moment, crate::domain::change::Key::Service(task.service_id)));
+        }
+    }
+}
+
+/// True when a task that ended should be replaced. Judged by the task alone, so that the answer
+/// never changes.
+pub(super) fn is_due(task: &Task) -> bool {
+    let policy = task.spec.restart_policy.clone().unwrap_or_default();
+    let due = match policy.condition.unwrap_or(RestartCondition::Any) {
+        RestartCondition::None => false,
+        RestartCondition::OnFailure => task.status.state != TaskState::Complete,
+        RestartCondition::Any => true,
+    };
+    due && match attempts_max(&policy) {
+        None => true,
+        Some(max) => match window(&policy) {
+            None => task.restarts.count < max,
+            Some(window) => {
+                let from = task.status.applied_at.plus(-window);
+                let recent = task.restarts.recent.iter().filter(|at| **at >= from).count();
+                (recent as u64) < max
+            }
+        },
+    }
+}
+
+/// The restarts that the replacement of a task starts with. A changed service counts anew.
+fn next(service: &Service, task: &Task, now: Timestamp) -> Restarts {
+    let policy = task.spec.restart_policy.clone().unwrap_or_default();
+    let mut restarts = match task.spec_version == service.spec_version {
+        true => task.restarts.clone(),
+        false => Restarts::default(),
+    };
+    restarts.count += 1;
+    if let (Some(_), Some(window)) = (attempts_max(&policy), window(&policy)) {
+        let from = now.plus(-window);
+        restarts.recent.retain(|at| *at >= from);
+        // No longer than the number of attempts: with more, nothing would be restarted.
+        restarts.recent.push(now);
+    }
+    restarts
+}
+
+fn attempts_max(policy: &RestartPolicy) -> Option<u64> {
+    policy.max_attempts.filter(|max| *max > 0)
+}
+
+fn window(policy: &RestartPolicy) -> Option<Nanoseconds> {
+    policy.window.filter(|window| *window > 0)
+}
+
+fn delay(service: &Service) -> Nanoseconds {
+    let policy = service.spec.task_template.restart_policy.as_ref();
+    policy.and_then(|policy| policy.delay).unwrap_or(RESTART_DELAY_DEFAULT)
+}
+
+fn grace(task: &Task) -> Nanoseconds {
+    let container = task.spec.container_spec.as_ref();
+    container.and_then(|container| container.stop_grace_period).unwrap_or(GRACE_DEFAULT)
+}
+
+/// True while a task that was told to stop may still be running.
+fn is_stopping(view: &View, task: &Task) -> bool {
+    let state = task.status.state;
+    let on_a_live_node = task.node_id.and_then(|id| view.node(id)).is_some_and(|node| node.is_up());
+    !task.is_wanted() && state >= TaskState::Assigned && !state.is_terminal() && on_a_live_node
+}
+
+/// A global service's replacement belongs to the same node, which must still take it.
+fn has_place(view: &View, key: slot::SlotKey) -> bool {
+    match key {
+        slot::SlotKey::Number(_) => true,
+        slot::SlotKey::Node(node) => view.node(node).is_some_and(|node| super::global::takes_tasks(node)),
+    }
+}

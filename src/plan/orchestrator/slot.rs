@@ -1,0 +1,146 @@
+//! Slots: the instances of a service. A replicated service counts them from 1; a global one has one
+//! for each node. A slot holds the tasks that were tried for it, one of which is meant to run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::restart;
+use crate::domain::change::Change;
+use crate::domain::id::{NodeId, TaskId};
+use crate::domain::node::{Availability, NodeState};
+use crate::domain::service::Service;
+use crate::domain::task::{Restarts, Task, TaskStatus};
+use crate::domain::task_state::TaskState;
+use crate::domain::time::Timestamp;
+use crate::domain::view::View;
+use crate::plan::Context;
+
+/// What tells the slots of a service apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum SlotKey {
+    /// Of a replicated service.
+    Number(u64),
+    /// Of a global service.
+    Node(NodeId),
+}
+
+/// One instance of a service.
+#[derive(Debug)]
+pub(super) struct Slot<'v> {
+    pub key: SlotKey,
+    /// Its tasks, newest first.
+    pub tasks: Vec<&'v Arc<Task>>,
+}
+
+/// The slots of a service, by key.
+pub(super) fn slots<'v>(view: &'v View, service: &Service) -> Vec<Slot<'v>> {
+    let mut by_key: BTreeMap<SlotKey, Vec<&Arc<Task>>> = BTreeMap::new();
+    for task in view.tasks_of_service(service.id) {
+        let key = match (task.slot, task.node_id) {
+            (0, Some(node)) => SlotKey::Node(node),
+            (slot, _) => SlotKey::Number(slot),
+        };
+        by_key.entry(key).or_default().push(task);
+    }
+    let newest_first = |task: &&Arc<Task>| std::cmp::Reverse((task.meta.created_at, task.id));
+    by_key
+        .into_iter()
+        .map(|(key, mut tasks)| {
+            tasks.sort_by_key(newest_first);
+            Slot { key, tasks }
+        })
+        .collect()
+}
+
+impl<'v> Slot<'v> {
+    /// The task that is meant to run, or to get ready for it.
+    pub(super) fn wanted(&self) -> Option<&'v Arc<Task>> {
+        self.tasks.iter().copied().find(|task| task.is_wanted())
+    }
+
+    /// The task that ended for good and is not to be replaced: its slot is taken all the same.
+    pub(super) fn settled(&self) -> Option<&'v Arc<Task>> {
+        let newest = self.tasks.first().copied()?;
+        let over = newest.status.state.is_terminal() && newest.desired_state == TaskState::Shutdown;
+        (self.wanted().is_none() && over && !restart::is_due(newest)).then_some(newest)
+    }
+
+    /// The task that stands for the slot; `None` when the slot is empty.
+    pub(super) fn current(&self) -> Option<&'v Arc<Task>> {
+        self.wanted().or_else(|| self.settled())
+    }
+}
+
+/// True when a task was made from what the service says now. The number of replicas, labels and the
+/// like make no task stale; nor does a changed constraint that its node still satisfies.
+pub(super) fn is_current(view: &View, service: &Service, task: &Task) -> bool {
+    if task.endpoint_spec != service.spec.endpoint_spec {
+        return false;
+    }
+    let (wish, made) = (&service.spec.task_template, &task.spec);
+    if Arc::ptr_eq(wish, made) || wish == made {
+        return true;
+    }
+    let mut without = (**wish).clone();
+    let wished = std::mem::take(&mut without.placement);
+    let mut made_without = (**made).clone();
+    let made_placement = std::mem::take(&mut made_without.placement);
+    if without != made_without {
+        return false;
+    }
+    let (wished, mut had) = (wished.unwrap_or_default(), made_placement.unwrap_or_default());
+    had.constraints.clone_from(&wished.constraints);
+    let node = task.node_id.and_then(|id| view.node(id));
+    had == wished
+        && node.is_some_and(|node| crate::plan::scheduler::satisfies(&wished.constraints, node))
+}
+
+/// True when a task's node will not run it: it is gone, down, or drained.
+pub(super) fn is_lost(view: &View, task: &Task) -> bool {
+    let Some(id) = task.node_id else { return false };
+    view.node(id).is_none_or(|node| {
+        node.status.state == NodeState::Down || node.spec.availability == Availability::Drain
+    })
+}
+
+/// How a task differs from a plain first one.
+#[derive(Debug, Default)]
+pub(super) struct Start {
+    /// Held ready, not started before this moment; absent starts at once.
+    pub hold_until: Option<Timestamp>,
+    /// The replacements before it.
+    pub restarts: Restarts,
+}
+
+/// A new task of a service.
+pub(super) fn make(service: &Service, key: SlotKey, start: Start, ctx: Context<'_>) -> Change {
+    let (slot, node_id) = match key {
+        SlotKey::Number(number) => (number, None),
+        SlotKey::Node(node) => (0, Some(node)),
+    };
+    let desired_state =
+        if start.hold_until.is_some() { TaskState::Ready } else { TaskState::Running };
+    let task = Task {
+        id: TaskId::make(ctx.entropy),
+        meta: Default::default(),
+        spec: service.spec.task_template.clone(),
+        service_id: service.id,
+        service_name: service.spec.name.clone(),
+        service_labels: service.spec.labels.clone(),
+        spec_version: service.spec_version,
+        slot,
+        node_id,
+        status: TaskStatus::made(ctx.now),
+        desired_state,
+        endpoint_spec: service.spec.endpoint_spec.clone(),
+        registry_auth: service.registry_auth.clone(),
+        not_before: start.hold_until.unwrap_or_default(),
+        restarts: start.restarts,
+    };
+    task.into()
+}
+
+/// The same task with another wish.
+pub(super) fn desire(task: &Task, desired_state: TaskState) -> Change {
+    Task { desired_state, ..task.clone() }.into()
+}

@@ -1,0 +1,177 @@
+//! The filters: each can refuse a node, and each says why.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::id::ServiceId;
+use crate::domain::network::{Protocol, PublishMode};
+use crate::domain::node::{Availability, Node, NodeState};
+use crate::domain::task::Task;
+use crate::domain::view::View;
+
+/// What a node carries.
+#[derive(Debug)]
+pub(super) struct Load<'v> {
+    pub node: &'v Node,
+    /// Wanted tasks on it.
+    pub tasks: usize,
+    by_service: BTreeMap<ServiceId, usize>,
+    nano_cpus: i64,
+    memory_bytes: i64,
+    host_ports: BTreeSet<(Protocol, u32)>,
+}
+
+impl<'v> Load<'v> {
+    /// What the tasks that live on a node make up.
+    pub(super) fn of(view: &View, node: &'v Node) -> Load<'v> {
+        let mut load = Load {
+            node,
+            tasks: 0,
+            by_service: BTreeMap::new(),
+            nano_cpus: 0,
+            memory_bytes: 0,
+            host_ports: BTreeSet::new(),
+        };
+        for task in view.tasks_of_node(node.id) {
+            // A stopping task still holds its resources and ports.
+            let holds = !task.status.state.is_terminal()
+                && task.status.state >= crate::domain::task_state::TaskState::Assigned;
+            if holds {
+                load.add(task);
+            }
+        }
+        load
+    }
+
+    pub(super) fn of_service(&self, id: ServiceId) -> usize {
+        self.by_service.get(&id).copied().unwrap_or(0)
+    }
+
+    pub(super) fn add(&mut self, task: &Task) {
+        self.tasks += usize::from(task.is_wanted());
+        *self.by_service.entry(task.service_id).or_default() += usize::from(task.is_wanted());
+        let (nano_cpus, memory_bytes) = reserved(task);
+        self.nano_cpus = self.nano_cpus.saturating_add(nano_cpus);
+        self.memory_bytes = self.memory_bytes.saturating_add(memory_bytes);
+        self.host_ports.extend(host_ports(task));
+    }
+}
+
+/// Why a node is refused. Their order is that in which they are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reason {
+    NotAvailable,
+    Resources,
+    Constraints,
+    Platform,
+    HostPort,
+    MaxReplicas,
+}
+
+/// The first reason for which a node does not take a task.
+pub(super) fn refusal(task: &Task, load: &Load<'_>) -> Option<Reason> {
+    let node = load.node;
+    let placement = task.spec.placement.as_ref();
+    if node.status.state != NodeState::Ready || node.spec.availability != Availability::Active {
+        return Some(Reason::NotAvailable);
+    }
+    if !has_resources(task, load) {
+        return Some(Reason::Resources);
+    }
+    if !placement.is_none_or(|placement| super::satisfies(&placement.constraints, node)) {
+        return Some(Reason::Constraints);
+    }
+    if !has_platform(task, node) {
+        return Some(Reason::Platform);
+    }
+    if host_ports(task).any(|port| load.host_ports.contains(&port)) {
+        return Some(Reason::HostPort);
+    }
+    let max = placement.map_or(0, |placement| placement.max_replicas);
+    if max > 0 && load.of_service(task.service_id) as u64 >= max {
+        return Some(Reason::MaxReplicas);
+    }
+    None
+}
+
+fn reserved(task: &Task) -> (i64, i64) {
+    let reservations = task.spec.resources.as_ref().and_then(|r| r.reservations.as_ref());
+    reservations.map_or((0, 0), |r| (r.nano_cpus, r.memory_bytes))
+}
+
+fn has_resources(task: &Task, load: &Load<'_>) -> bool {
+    let (nano_cpus, memory_bytes) = reserved(task);
+    if nano_cpus == 0 && memory_bytes == 0 {
+        return true;
+    }
+    let has = load.node.description.as_ref().map(|description| &description.resources);
+    has.is_some_and(|has| {
+        has.nano_cpus.saturating_sub(load.nano_cpus) >= nano_cpus
+            && has.memory_bytes.saturating_sub(load.memory_bytes) >= memory_bytes
+    })
+}
+
+/// An image's platforms are told in its own words; engines call the same processor by other names.
+fn has_platform(task: &Task, node: &Node) -> bool {
+    let wished = task.spec.placement.as_ref().map_or(&[][..], |placement| &placement.platforms);
+    let Some(description) = &node.description else { return wished.is_empty() };
+    let same = |a: &str, b: &str| a.is_empty() || b.is_empty() || processor(a) == processor(b);
+    wished.is_empty()
+        || wished.iter().any(|platform| {
+            let has = &description.platform;
+            same(&platform.architecture, &has.architecture)
+                && (platform.os.is_empty() || platform.os == has.os)
+        })
+}
+
+fn processor(name: &str) -> &str {
+    match name {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// The ports of its node that a task takes for itself.
+fn host_ports(task: &Task) -> impl Iterator<Item = (Protocol, u32)> + '_ {
+    let ports = task.endpoint_spec.as_ref().map_or(&[][..], |endpoint| &endpoint.ports);
+    ports
+        .iter()
+        .filter(|port| port.publish_mode() == PublishMode::Host && port.published_port != 0)
+        .map(|port| (port.protocol(), port.published_port))
+}
+
+/// How many nodes were refused for which reason.
+#[derive(Debug, Default)]
+pub(super) struct Reasons(BTreeMap<Reason, usize>);
+
+impl Reasons {
+    pub(super) fn add(&mut self, reason: Reason) {
+        *self.0.entry(reason).or_default() += 1;
+    }
+
+    /// The explanation that a waiting task carries: the most frequent reason first.
+    pub(super) fn text(&self) -> String {
+        let mut reasons: Vec<_> = self.0.iter().collect();
+        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        let texts: Vec<String> =
+            reasons.into_iter().map(|(reason, count)| reason.text(*count)).collect();
+        match texts.is_empty() {
+            true => "no suitable node".into(),
+            false => format!("no suitable node ({})", texts.join("; ")),
+        }
+    }
+}
+
+impl Reason {
+    fn text(self, count: usize) -> String {
+        let nodes = if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") };
+        match self {
+            Reason::NotAvailable => format!("{nodes} not available for new tasks"),
+            Reason::Resources => format!("insufficient resources on {nodes}"),
+            Reason::Constraints => format!("scheduling constraints not satisfied on {nodes}"),
+            Reason::Platform => format!("unsupported platform on {nodes}"),
+            Reason::HostPort => format!("host-mode port already in use on {nodes}"),
+            Reason::MaxReplicas => "max replicas per node limit exceed".to_owned(),
+        }
+    }
+}

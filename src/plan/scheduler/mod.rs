@@ -1,0 +1,117 @@
+//! The scheduler: chooses a node for every task that waits, pending → assigned.
+//!
+//! Tasks of one service and spec are placed together: the filters that depend on the node alone are
+//! asked once for each node, and the nodes that pass stand in a heap by how many tasks of the
+//! service they have, then how many in all. The least burdened takes the next task, and goes back
+//! to its place.
+
+mod filter;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+
+use filter::{Load, Reasons};
+
+use super::Context;
+use crate::domain::change::Change;
+use crate::domain::constraint::Constraint;
+use crate::domain::id::ServiceId;
+use crate::domain::node::Node;
+use crate::domain::task::Task;
+use crate::domain::task_state::TaskState;
+use crate::domain::view::View;
+
+/// True when a node satisfies all constraints. One that cannot be parsed, which no stored service
+/// has, is satisfied by none.
+pub fn satisfies(constraints: &[String], node: &Node) -> bool {
+    constraints
+        .iter()
+        .all(|text| Constraint::parse(text).is_ok_and(|constraint| constraint.matches(node)))
+}
+
+/// The nodes that waiting tasks get, or why they get none.
+pub fn plan(view: &View, ctx: Context<'_>) -> Vec<Change> {
+    let mut groups: BTreeMap<(ServiceId, u64), Vec<&Arc<Task>>> = BTreeMap::new();
+    for task in view.waiting_tasks().filter(|task| task.status.state == TaskState::Pending) {
+        groups.entry((task.service_id, task.spec_version.index)).or_default().push(task);
+    }
+    if groups.is_empty() {
+        return Vec::new();
+    }
+    let mut loads: Vec<Load<'_>> = view.nodes().map(|node| Load::of(view, node)).collect();
+    let mut changes = Vec::new();
+    for tasks in groups.into_values() {
+        let (bound, free): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|t| t.node_id.is_some());
+        for task in bound {
+            place_bound(task, &mut loads, ctx, &mut changes);
+        }
+        place_free(&free, &mut loads, ctx, &mut changes);
+    }
+    changes
+}
+
+/// A task of a global service has its node; only whether it takes the task is asked.
+fn place_bound(task: &Arc<Task>, loads: &mut [Load<'_>], ctx: Context<'_>, changes: &mut Vec<Change>) {
+    let own = loads.iter_mut().find(|load| Some(load.node.id) == task.node_id);
+    let mut reasons = Reasons::default();
+    match own {
+        Some(load) => match filter::refusal(task, load) {
+            None => {
+                load.add(task);
+                changes.push(assign(task, load.node, ctx));
+                return;
+            }
+            Some(reason) => reasons.add(reason),
+        },
+        None => {}
+    }
+    changes.extend(explain(task, &reasons));
+}
+
+fn place_free(tasks: &[&Arc<Task>], loads: &mut [Load<'_>], ctx: Context<'_>, changes: &mut Vec<Change>) {
+    let Some(first) = tasks.first() else { return };
+    let mut reasons = Reasons::default();
+    let mut heap = BinaryHeap::new();
+    for (at, load) in loads.iter().enumerate() {
+        match filter::refusal(first, load) {
+            None => heap.push(Reverse((load.of_service(first.service_id), load.tasks, at))),
+            Some(reason) => reasons.add(reason),
+        }
+    }
+    for task in tasks {
+        let Some(Reverse((_, _, at))) = heap.pop() else {
+            changes.extend(explain(task, &reasons));
+            continue;
+        };
+        let load = &mut loads[at];
+        load.add(task);
+        changes.push(assign(task, load.node, ctx));
+        match filter::refusal(task, load) {
+            None => heap.push(Reverse((load.of_service(task.service_id), load.tasks, at))),
+            Some(reason) => reasons.add(reason),
+        }
+    }
+}
+
+fn assign(task: &Arc<Task>, node: &Node, ctx: Context<'_>) -> Change {
+    let mut task = Task::clone(task);
+    task.node_id = Some(node.id);
+    task.status.state = TaskState::Assigned;
+    task.status.message = "scheduler assigned task to node".into();
+    task.status.err = String::new();
+    task.status.timestamp = ctx.now;
+    task.status.applied_at = ctx.now;
+    task.into()
+}
+
+/// Says on the task why it waits; nothing when it says so already.
+fn explain(task: &Arc<Task>, reasons: &Reasons) -> Option<Change> {
+    let err = reasons.text();
+    if task.status.err == err {
+        return None;
+    }
+    let mut task = Task::clone(task);
+    task.status.err = err;
+    Some(task.into())
+}
