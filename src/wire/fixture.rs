@@ -249,6 +249,7 @@ pub fn task() -> Task {
             ports: vec![port()],
         }),
         registry_auth: RegistryAuth("auth".into()),
+        not_before: Timestamp::ZERO,
         restarts: Restarts { count: 1, recent: Vec::new() },
     }
 }
@@ -293,6 +294,7 @@ pub fn node() -> Node {
             csr: b"request".to_vec(),
             state: IssuanceState::Issued,
             chain: "chain".into(),
+            not_after: 0,
         },
     }
 }
