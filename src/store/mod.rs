@@ -37,7 +37,9 @@ use tokio::sync::{broadcast, mpsc};
 pub use open::{Config, OpenError, open};
 pub use write::{Applied, Decision, WriteError};
 
-use crate::domain::change::{Changed, Key};
+use crate::domain::change::{Change, Changed, Key, SealedBytes};
+use crate::domain::id::Entropy;
+use crate::domain::meta::Stamp;
 use crate::domain::refusal::Refusal;
 use crate::domain::view::View;
 use crate::seal::keyring::Keyring;
@@ -109,9 +111,7 @@ impl Store {
     /// The decision refuses, or the store fails.
     pub async fn write<F>(&self, decide: F) -> Result<Applied, WriteError>
     where
-        F: FnOnce(&View, crate::domain::meta::Stamp) -> Result<Vec<crate::domain::change::Change>, Refusal>
-            + Send
-            + 'static,
+        F: FnOnce(&View, Stamp) -> Result<Vec<Change>, Refusal> + Send + 'static,
     {
         write::submit(&self.inner.queue, Box::new(decide)).await
     }
@@ -133,7 +133,14 @@ impl Store {
         }
     }
 
-    /// The keys, for sealing a payload on its way in.
+    /// Seals a payload on its way in, for the write that will carry it.
+    pub fn seal_payload(&self, key: &Key, data: &SecretBytes, entropy: &dyn Entropy) -> SealedBytes {
+        // A door: plain bytes into the cipher.
+        let value = codec::payload_value(key, write::PAYLOAD_VERSION);
+        self.inner.keyring.seal(value, data.expose(), entropy)
+    }
+
+    /// The keys, for fingerprints.
     pub fn keyring(&self) -> &Arc<Keyring> {
         &self.inner.keyring
     }

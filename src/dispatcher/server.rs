@@ -1,0 +1,123 @@
+//! Accepting connections: TLS, who is behind it, and HTTP/2 with whatever protocol was negotiated,
+//! or none.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+use super::hub::Hub;
+use super::peer::Peer;
+use super::service;
+use crate::ca::identity::Identity;
+use crate::manager::{Lead, Manager};
+
+/// How long a connection may take to agree on TLS.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// Connections at once. A node needs one or two; beyond this, new ones wait to be accepted.
+const CONNECTIONS_MAX: usize = 8192;
+/// How often a silent connection is asked whether it is still there, and how long it may take to
+/// answer. Agents never ask by themselves; a node that was cut off would linger for ever.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_TIME: Duration = Duration::from_secs(20);
+/// How long streams get to end in good order.
+const GOODBYE_TIME: Duration = Duration::from_secs(1);
+
+pub(super) async fn serve(manager: &Manager, lead: &Arc<Lead>, listener: TcpListener) {
+    let hub = Hub::start(manager, lead.ended.clone());
+    let routes = service::routes(manager, lead, &hub);
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = TaskTracker::new();
+    tracing::info!(addr = ?listener.local_addr().ok(), "listening for nodes");
+    loop {
+        let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let accepted = tokio::select! {
+            () = lead.ended.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, addr)) => {
+                let connection = Connection { lead: lead.clone(), routes: routes.clone(), addr };
+                connections.spawn(async move {
+                    connection.run(stream).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: waiting a little gives others time to close.
+                tracing::warn!(%error, "a node's connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    connections.close();
+    let _ = tokio::time::timeout(GOODBYE_TIME, connections.wait()).await;
+}
+
+struct Connection {
+    lead: Arc<Lead>,
+    routes: axum::Router,
+    addr: SocketAddr,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream) {
+        let Some((stream, peer)) = self.handshake(stream).await else { return };
+        let routes = self.routes.clone();
+        let service = tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(peer.clone());
+            routes.clone().oneshot(request)
+        });
+        let served = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_TIME)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        tokio::pin!(served);
+        tokio::select! {
+            ended = served.as_mut() => if let Err(error) = ended {
+                tracing::debug!(addr = %self.addr, %error, "a node's connection ended");
+            },
+            () = self.lead.ended.cancelled() => {
+                served.as_mut().graceful_shutdown();
+                let _ = tokio::time::timeout(GOODBYE_TIME, served).await;
+            }
+        }
+    }
+
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+    ) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, Peer)> {
+        let _ = stream.set_nodelay(true);
+        let config = self.lead.tls().borrow().clone();
+        let accept = TlsAcceptor::from(config).accept(stream);
+        match tokio::time::timeout(HANDSHAKE_TIME, accept).await {
+            Ok(Ok(stream)) => {
+                let certificates = stream.get_ref().1.peer_certificates();
+                let leaf = certificates.and_then(|chain| chain.first());
+                let identity = leaf.and_then(|leaf| Identity::of_certificate(leaf));
+                Some((stream, Peer { identity, addr: self.addr }))
+            }
+            // The other side sees success first and learns of a rejected certificate later, so this
+            // line is where to look.
+            Ok(Err(error)) => {
+                tracing::warn!(addr = %self.addr, %error, "a node's TLS handshake failed");
+                None
+            }
+            Err(_) => {
+                tracing::debug!(addr = %self.addr, "a TLS handshake took too long");
+                None
+            }
+        }
+    }
+}

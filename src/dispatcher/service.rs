@@ -1,0 +1,174 @@
+//! The dispatcher's calls, and the routes of the door.
+
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::assignments::Assignments;
+use super::hub::Hub;
+use super::logs::Logs;
+use super::node_ca::Certificates;
+use super::peer::{Peer, status};
+use super::session::Messages;
+use crate::domain::id::{NodeId, SessionId};
+use crate::domain::intent::{Actor, Intent, TaskReport};
+use crate::domain::view::View;
+use crate::manager::{Lead, Manager, Session, SessionError};
+use crate::wire;
+use crate::wire::proto::ca_server::CaServer;
+use crate::wire::proto::dispatcher_server::{Dispatcher, DispatcherServer};
+use crate::wire::proto::log_broker_server::LogBrokerServer;
+use crate::wire::proto::node_ca_server::NodeCaServer;
+use crate::wire::proto::{
+    AssignmentsMessage, AssignmentsRequest, HeartbeatRequest, HeartbeatResponse, SessionMessage,
+    SessionRequest, TasksMessage, TasksRequest, UpdateTaskStatusRequest, UpdateTaskStatusResponse,
+    UpdateVolumeStatusRequest, UpdateVolumeStatusResponse,
+};
+
+/// Status updates in one report; an agent sends far fewer.
+const UPDATES_MAX: usize = 10_000;
+
+/// All services of the door.
+pub(super) fn routes(manager: &Manager, lead: &Lead, hub: &Hub) -> axum::Router {
+    let certificates = Certificates { manager: manager.clone() };
+    let calls = Calls { manager: manager.clone(), hub: hub.clone() };
+    let logs = Logs { manager: manager.clone(), ended: lead.ended.clone() };
+    let mut routes = tonic::service::Routes::builder();
+    routes
+        .add_service(CaServer::new(certificates.clone()))
+        .add_service(NodeCaServer::new(certificates))
+        .add_service(DispatcherServer::new(calls))
+        .add_service(LogBrokerServer::new(logs));
+    routes.routes().into_axum_router()
+}
+
+#[derive(Clone)]
+struct Calls {
+    manager: Manager,
+    hub: Hub,
+}
+
+impl Calls {
+    /// The node that calls and its session, if the id is that of its present one.
+    fn session<T>(
+        &self,
+        request: &Request<T>,
+        view: &View,
+        id: impl Fn(&T) -> &str,
+    ) -> Result<(NodeId, Session), Status> {
+        let node = Peer::of(request)?.member(view)?;
+        let id: SessionId = id(request.get_ref()).parse().map_err(|_| session_status(SessionError::Invalid))?;
+        let session = self.manager.sessions().current(node, id).map_err(session_status)?;
+        Ok((node, session))
+    }
+}
+
+fn session_status(error: SessionError) -> Status {
+    match error {
+        SessionError::TooMany => Status::unavailable(error.to_string()),
+        SessionError::Invalid => Status::invalid_argument(error.to_string()),
+        SessionError::NotRegistered => Status::not_found(error.to_string()),
+    }
+}
+
+#[tonic::async_trait]
+impl Dispatcher for Calls {
+    type SessionStream = ReceiverStream<Result<SessionMessage, Status>>;
+    type AssignmentsStream = ReceiverStream<Result<AssignmentsMessage, Status>>;
+    type TasksStream = ReceiverStream<Result<TasksMessage, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<SessionRequest>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let view = self.manager.view();
+        let peer = Peer::of(&request)?.clone();
+        let node = peer.member(&view)?;
+        if view.node(node).is_none() {
+            return Err(Status::not_found(format!("node {node} not found")));
+        }
+        let message = request.into_inner();
+        let offered = message.session_id.parse().ok();
+        let period = self.manager.heartbeat_period();
+        let session =
+            self.manager.sessions().register(node, offered, period).map_err(session_status)?;
+        let description = message.description.map(|d| wire::node::description(&d));
+        let register = Intent::RegisterNode {
+            id: node,
+            description: Box::new(description.unwrap_or_default()),
+            addr: peer.addr.ip().to_canonical().to_string(),
+        };
+        if let Err(refusal) = self.manager.submit(Actor::Node(node), register).await {
+            self.manager.sessions().end(node);
+            return Err(status(refusal));
+        }
+        tracing::info!(node = %node, session = %session.id, addr = %peer.addr, "session opened");
+        let bell = self.hub.bell(node);
+        let messages = Messages { manager: self.manager.clone(), node, session, bell }.start();
+        Ok(Response::new(ReceiverStream::new(messages)))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<HeartbeatRequest>,
+    ) -> Result<Response<HeartbeatResponse>, Status> {
+        let view = self.manager.view();
+        let (node, session) = self.session(&request, &view, |message| &message.session_id)?;
+        let period = self.manager.heartbeat_period();
+        let next =
+            self.manager.sessions().beat(node, session.id, period).map_err(session_status)?;
+        Ok(Response::new(wire::session::heartbeat(next)))
+    }
+
+    async fn assignments(
+        &self,
+        request: Request<AssignmentsRequest>,
+    ) -> Result<Response<Self::AssignmentsStream>, Status> {
+        let view = self.manager.view();
+        let (node, session) = self.session(&request, &view, |message| &message.session_id)?;
+        let bell = self.hub.bell(node);
+        let stream = Assignments { manager: self.manager.clone(), node, session, bell }.start();
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn update_task_status(
+        &self,
+        request: Request<UpdateTaskStatusRequest>,
+    ) -> Result<Response<UpdateTaskStatusResponse>, Status> {
+        let view = self.manager.view();
+        let (node, _) = self.session(&request, &view, |message| &message.session_id)?;
+        let updates = request.into_inner().updates;
+        if updates.len() > UPDATES_MAX {
+            return Err(Status::resource_exhausted("too many updates in one report"));
+        }
+        let now = self.manager.clock().now();
+        let mut reports = Vec::with_capacity(updates.len());
+        for update in updates {
+            // A task that is not known is no error: the agent would build a new session and say it
+            // again.
+            let Some(task) = update.task_id.parse().ok().and_then(|id| view.task(id)) else { continue };
+            if task.node_id != Some(node) {
+                return Err(Status::permission_denied("that task is assigned to another node"));
+            }
+            let reported = update.status.as_ref().and_then(|told| wire::task::status(told, now));
+            if let Some(status) = reported {
+                reports.push(TaskReport { node, task: task.id, status });
+            }
+        }
+        if !reports.is_empty() {
+            let intent = Intent::ReportTasks { reports };
+            self.manager.submit(Actor::Node(node), intent).await.map_err(status)?;
+        }
+        Ok(Response::new(UpdateTaskStatusResponse {}))
+    }
+
+    async fn tasks(&self, _: Request<TasksRequest>) -> Result<Response<Self::TasksStream>, Status> {
+        Err(Status::unimplemented("agents use assignments"))
+    }
+
+    async fn update_volume_status(
+        &self,
+        _: Request<UpdateVolumeStatusRequest>,
+    ) -> Result<Response<UpdateVolumeStatusResponse>, Status> {
+        Err(Status::unimplemented("cluster volumes are not supported"))
+    }
+}

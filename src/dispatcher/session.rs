@@ -1,0 +1,100 @@
+//! The stream of session messages: the node object, the managers, the root. Every message is whole.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tonic::Status;
+
+use super::peer::cluster;
+use crate::domain::cluster::Cluster;
+use crate::domain::id::NodeId;
+use crate::domain::node::{Certificate, Node, NodeSpec};
+use crate::domain::view::View;
+use crate::manager::{Manager, Session};
+use crate::wire;
+use crate::wire::proto::SessionMessage;
+
+/// Messages that wait for a slow node. What changes meanwhile is in the next one.
+const QUEUE_MAX: usize = 2;
+
+/// Feeds the messages of one session.
+pub(super) struct Messages {
+    pub manager: Manager,
+    pub node: NodeId,
+    pub session: Session,
+    pub bell: watch::Receiver<()>,
+}
+
+/// What a message is made from: when none of it changed, nothing needs to be sent.
+#[derive(Debug, Clone, PartialEq)]
+struct Content {
+    spec: NodeSpec,
+    certificate: Certificate,
+    root_ca: String,
+    advertise_addr: String,
+}
+
+impl Messages {
+    /// Starts the actor; what it sends comes out of the receiver.
+    pub(super) fn start(self) -> mpsc::Receiver<Result<SessionMessage, Status>> {
+        let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+        tokio::spawn(async move {
+            let ended = self.session.ended.clone();
+            let status = tokio::select! {
+                status = self.run(&sender) => status,
+                () = ended.cancelled() => Some(Status::aborted("the session has ended")),
+            };
+            if let Some(status) = status {
+                let _ = sender.try_send(Err(status));
+            }
+        });
+        receiver
+    }
+
+    async fn run(mut self, sender: &mpsc::Sender<Result<SessionMessage, Status>>) -> Option<Status> {
+        let mut sent: Option<Content> = None;
+        loop {
+            self.bell.mark_unchanged();
+            let view = self.manager.view();
+            let (node, cluster) = match self.look(&view) {
+                Ok(found) => found,
+                Err(status) => return Some(status),
+            };
+            let content = Content {
+                spec: node.spec.clone(),
+                certificate: node.certificate.clone(),
+                root_ca: cluster.root_ca.clone(),
+                advertise_addr: cluster.advertise_addr.clone(),
+            };
+            if sent.as_ref() != Some(&content) {
+                let message = match self.message(node, cluster) {
+                    Ok(message) => message,
+                    Err(status) => return Some(status),
+                };
+                sender.send(Ok(message)).await.ok()?;
+                sent = Some(content);
+            }
+            if self.bell.changed().await.is_err() {
+                return Some(Status::unavailable("the manager is stopping"));
+            }
+        }
+    }
+
+    fn look<'v>(&self, view: &'v View) -> Result<(&'v Arc<Node>, &'v Arc<Cluster>), Status> {
+        let cluster = cluster(view)?;
+        let node = view.node(self.node);
+        Ok((node.ok_or_else(|| Status::not_found("the node has been removed"))?, cluster))
+    }
+
+    fn message(&self, node: &Node, cluster: &Cluster) -> Result<SessionMessage, Status> {
+        // An engine forgets every manager that is not in the list, so the list is never empty.
+        let addr: SocketAddr = cluster
+            .advertise_addr
+            .parse()
+            .map_err(|_| Status::internal("the manager's address is not an address"))?;
+        let manager = wire::session::Manager { node_id: cluster.manager, addr };
+        let node = wire::node::node(node);
+        Ok(wire::session::session_message(self.session.id, node, &manager, &[], &cluster.root_ca))
+    }
+}

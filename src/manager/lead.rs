@@ -1,0 +1,311 @@
+//! Leading: what starts when there is a swarm, and stops with it.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Manager;
+use super::driver::Driver;
+use crate::ca::issue::Holder;
+use crate::ca::root::{CaError, Root};
+use crate::ca::{tls, token};
+use crate::domain::change::Key;
+use crate::domain::cluster::{Cluster, ClusterSpec};
+use crate::domain::id::{ClusterId, NodeId};
+use crate::domain::intent::{Actor, Intent, NewSwarm};
+use crate::domain::node::{
+    Availability, Certificate, ManagerStatus, Node, NodeRole, NodeSpec, NodeState, NodeStatus,
+    Reachability,
+};
+use crate::domain::refusal::{Reason, Refusal};
+use crate::store::PayloadError;
+
+/// How often it is looked for nodes that are no longer heard of.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
+/// Life of this manager's own certificate; it is made anew at half of it.
+const OWN_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// What a user says of a new swarm.
+#[derive(Debug, Clone)]
+pub struct SwarmWish {
+    /// Where the nodes' door listens.
+    pub listen_addr: SocketAddr,
+    /// What nodes are told.
+    pub advertise_addr: SocketAddr,
+    /// Settings, defaults applied.
+    pub spec: ClusterSpec,
+    /// Whether the manager's node takes tasks.
+    pub availability: Availability,
+    /// Pools of overlay networks.
+    pub default_addr_pool: Vec<String>,
+    /// Prefix length of an overlay network's subnet.
+    pub subnet_size: u32,
+    /// UDP port of overlay traffic.
+    pub data_path_port: u32,
+}
+
+/// A lead of a swarm by this process.
+pub struct Lead {
+    root: Root,
+    /// The listening socket of the nodes' door, until the door takes it.
+    listener: Mutex<Option<TcpListener>>,
+    tls: watch::Sender<Arc<ServerConfig>>,
+    /// Ends with the lead.
+    pub ended: CancellationToken,
+}
+
+impl Lead {
+    /// The root that signs.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// The listening socket of the nodes' door; the first caller gets it.
+    pub fn take_listener(&self) -> Option<TcpListener> {
+        self.listener.lock().expect("a socket is never left half taken").take()
+    }
+
+    /// TLS settings of the nodes' door, now and whenever they change.
+    pub fn tls(&self) -> watch::Receiver<Arc<ServerConfig>> {
+        self.tls.subscribe()
+    }
+}
+
+/// The swarm in the store cannot be led.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The nodes' door cannot listen.
+    #[error("listening for nodes on {addr}")]
+    Listen {
+        /// Where.
+        addr: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The root's key cannot be had.
+    #[error("reading the signing key of the root certificate")]
+    Key(#[source] PayloadError),
+    /// The store has no root key.
+    #[error("the store holds a swarm without the signing key of its root certificate")]
+    NoKey,
+    /// The root cannot be used.
+    #[error("the root certificate")]
+    Ca(#[from] CaError),
+    /// The store fails.
+    #[error("the store")]
+    Store(#[from] Refusal),
+}
+
+impl Manager {
+    /// Leads the swarm that is in the store, if there is one.
+    ///
+    /// # Errors
+    /// Its door cannot listen, or its root cannot be used.
+    pub async fn start(&self) -> Result<(), StartError> {
+        let view = self.view();
+        let Some(cluster) = view.cluster() else { return Ok(()) };
+        let key = Key::Cluster(cluster.id);
+        let payload = self.inner.store.payload(key).await.map_err(StartError::Key)?;
+        let root = Root::load(&cluster.root_ca, &payload.ok_or(StartError::NoKey)?)?;
+        let listener = listen(&cluster.listen_addr)?;
+        self.submit(Actor::Manager, Intent::ForgetSessions).await?;
+        self.take_lead(cluster, root, listener)?;
+        Ok(())
+    }
+
+    /// Makes a swarm and leads it. Returns the id of the manager's node.
+    ///
+    /// # Errors
+    /// There is one already, a setting is refused, or the door cannot listen.
+    pub async fn init_swarm(&self, wish: SwarmWish) -> Result<NodeId, Refusal> {
+        let now = self.clock().now();
+        let internal = |error: CaError| Refusal::front(Reason::Unknown, error.to_string());
+        let root = Root::make(now).map_err(internal)?;
+        let node_id = NodeId::make(self.entropy());
+        let cluster = Cluster {
+            id: ClusterId::make(self.entropy()),
+            meta: Default::default(),
+            spec: wish.spec,
+            root_ca: root.pem().to_owned(),
+            tls_info: root.tls_info().map_err(internal)?,
+            join_secrets: token::make_secrets(self.entropy()),
+            manager: node_id,
+            listen_addr: wish.listen_addr.to_string(),
+            advertise_addr: wish.advertise_addr.to_string(),
+            default_addr_pool: wish.default_addr_pool,
+            subnet_size: wish.subnet_size,
+            data_path_port: wish.data_path_port,
+            barred: Default::default(),
+        };
+        let node = manager_node(node_id, &cluster, wish.availability);
+        let signing_key = self.seal(Key::Cluster(cluster.id), &root.key_bytes()).bytes;
+        // The socket first: a swarm whose door cannot open is not made. With a swarm there already
+        // the address is its own, so that refusal must come before.
+        if self.view().cluster().is_none() {
+            let listener = listen(&cluster.listen_addr)
+                .map_err(|error| Refusal::front(Reason::Unknown, chain(&error)))?;
+            let new = NewSwarm { cluster: cluster.clone(), node, signing_key };
+            self.submit(Actor::Client, Intent::InitSwarm(Box::new(new))).await?;
+            self.take_lead(&cluster, root, listener).map_err(internal)?;
+            return Ok(node_id);
+        }
+        let new = NewSwarm { cluster, node, signing_key };
+        self.submit(Actor::Client, Intent::InitSwarm(Box::new(new))).await.map(|_| node_id)
+    }
+
+    /// Ends the swarm and everything in it.
+    ///
+    /// # Errors
+    /// There is none, or the store fails.
+    pub async fn leave_swarm(&self) -> Result<(), Refusal> {
+        self.submit(Actor::Client, Intent::LeaveSwarm).await?;
+        if let Some(lead) = self.inner.lead.send_replace(None) {
+            lead.ended.cancel();
+        }
+        self.inner.sessions.end_all();
+        Ok(())
+    }
+
+    fn take_lead(&self, cluster: &Cluster, root: Root, listener: TcpListener) -> Result<(), CaError> {
+        let ended = self.inner.stop.child_token();
+        let tls = watch::Sender::new(self.own_tls(cluster.id, cluster.manager, &root)?);
+        let lead = Arc::new(Lead {
+            root,
+            listener: Mutex::new(Some(listener)),
+            tls,
+            ended: ended.clone(),
+        });
+        let driver = Driver {
+            store: self.inner.store.clone(),
+            clock: self.inner.clock.clone(),
+            entropy: self.inner.entropy.clone(),
+        };
+        let loops = &self.inner.loops;
+        loops.spawn(driver.run(ended.clone()));
+        loops.spawn(self.clone().watch_nodes(ended.clone()));
+        loops.spawn(self.clone().renew_own(cluster.id, cluster.manager, lead.clone()));
+        self.inner.lead.send_replace(Some(lead));
+        Ok(())
+    }
+
+    fn own_tls(&self, cluster: ClusterId, node: NodeId, root: &Root) -> Result<Arc<ServerConfig>, CaError> {
+        let holder = Holder { cluster, node, role: NodeRole::Manager };
+        let life = i64::try_from(OWN_LIFE.as_nanos()).unwrap_or(i64::MAX);
+        let (chain, key) = root.issue_own(holder, self.clock().now(), life)?;
+        tls::server_config(&chain, &key, root.pem())
+    }
+
+    /// Makes this manager's own certificate anew at half of its life.
+    async fn renew_own(self, cluster: ClusterId, node: NodeId, lead: Arc<Lead>) {
+        loop {
+            tokio::select! {
+                () = lead.ended.cancelled() => return,
+                () = tokio::time::sleep(OWN_LIFE / 2) => {}
+            }
+            match self.own_tls(cluster, node, &lead.root) {
+                Ok(config) => {
+                    lead.tls.send_replace(config);
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "the manager's own certificate could not be renewed");
+                }
+            }
+        }
+    }
+
+    /// Notices nodes that are no longer heard of.
+    async fn watch_nodes(self, ended: CancellationToken) {
+        let mut ticks = tokio::time::interval(WATCH_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.await_unknown();
+        loop {
+            tokio::select! {
+                () = ended.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let lost = self.inner.sessions.take_expired();
+            if lost.is_empty() {
+                continue;
+            }
+            for node in &lost {
+                tracing::warn!(node = %node, "node is down: heartbeat failure");
+            }
+            let nodes = lost.iter().map(|node| (*node, "heartbeat failure".to_owned())).collect();
+            if let Err(error) = self.submit(Actor::Manager, Intent::LoseNodes { nodes }).await {
+                tracing::warn!(%error, "nodes that are down could not be recorded");
+                // They are looked at again, or come back.
+                for node in lost {
+                    self.inner.sessions.await_node(node, self.heartbeat_period());
+                }
+            }
+        }
+    }
+
+    fn await_unknown(&self) {
+        let view = self.view();
+        for node in view.nodes().filter(|node| node.status.state == NodeState::Unknown) {
+            self.inner.sessions.await_node(node.id, self.heartbeat_period());
+        }
+    }
+
+    /// The heartbeat period of the cluster.
+    pub fn heartbeat_period(&self) -> i64 {
+        let view = self.view();
+        view.cluster().map_or(crate::domain::cluster::HEARTBEAT_PERIOD_DEFAULT, |cluster| {
+            cluster.spec.heartbeat_period()
+        })
+    }
+}
+
+/// The manager's own node, before any engine is attached to it.
+fn manager_node(id: NodeId, cluster: &Cluster, availability: Availability) -> Node {
+    Node {
+        id,
+        meta: Default::default(),
+        spec: NodeSpec {
+            name: String::new(),
+            labels: Default::default(),
+            role: NodeRole::Manager,
+            availability,
+        },
+        description: None,
+        status: NodeStatus {
+            state: NodeState::Down,
+            message: "no engine is attached to this manager".into(),
+            addr: addr_only(&cluster.advertise_addr),
+        },
+        manager: Some(ManagerStatus {
+            leader: true,
+            reachability: Reachability::Reachable,
+            addr: cluster.advertise_addr.clone(),
+        }),
+        certificate: Certificate::default(),
+    }
+}
+
+fn addr_only(addr: &str) -> String {
+    addr.parse::<SocketAddr>().map_or_else(|_| addr.to_owned(), |addr| addr.ip().to_string())
+}
+
+fn listen(addr: &str) -> Result<TcpListener, StartError> {
+    let failed = |source| StartError::Listen { addr: addr.to_owned(), source };
+    let listener = TcpListener::bind(addr).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

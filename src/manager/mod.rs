@@ -1,0 +1,106 @@
+//! The manager: what moves while this process leads.
+//!
+//! ```text
+//!   doors ──submit──▶ access ▶ one write ──▶ commit ──▶ driver ──▶ planners, each step a write
+//!   sessions: who is heard of        certificates: who is signed        lead: start and stop
+//! ```
+//!
+//! Left to others: how a request looks (`http`, `dispatcher`), what it may do (`plan`), how it
+//! becomes durable (`store`).
+
+mod certificates;
+mod driver;
+mod lead;
+mod sessions;
+mod submit;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use certificates::OneTime;
+pub use lead::{Lead, StartError, SwarmWish};
+pub use sessions::{Session, SessionError, Sessions};
+
+use crate::domain::id::Entropy;
+use crate::domain::time::Clock;
+use crate::domain::view::View;
+use crate::store::Store;
+
+/// A handle to the manager; clones share it.
+#[derive(Clone)]
+pub struct Manager {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    sessions: Sessions,
+    one_time: OneTime,
+    /// The present lead; `None` outside a swarm. Every loop that belongs to one ends with it.
+    lead: watch::Sender<Option<Arc<Lead>>>,
+    stop: CancellationToken,
+    loops: tokio_util::task::TaskTracker,
+}
+
+impl Manager {
+    /// A manager over a store. It leads nothing until [`Manager::start`].
+    pub fn new(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        stop: CancellationToken,
+    ) -> Manager {
+        let sessions = Sessions::new(entropy.clone());
+        let inner = Inner {
+            store,
+            clock,
+            entropy,
+            sessions,
+            one_time: OneTime::default(),
+            lead: watch::Sender::new(None),
+            stop,
+            loops: tokio_util::task::TaskTracker::new(),
+        };
+        Manager { inner: Arc::new(inner) }
+    }
+
+    /// The cluster as of the last commit.
+    pub fn view(&self) -> View {
+        self.inner.store.view()
+    }
+
+    /// The store, for subscribing and for payloads.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.inner.clock
+    }
+
+    /// The source of ids.
+    pub fn entropy(&self) -> &dyn Entropy {
+        &*self.inner.entropy
+    }
+
+    /// Who is in a session.
+    pub fn sessions(&self) -> &Sessions {
+        &self.inner.sessions
+    }
+
+    /// The present lead, now and whenever it changes.
+    pub fn lead(&self) -> watch::Receiver<Option<Arc<Lead>>> {
+        self.inner.lead.subscribe()
+    }
+
+    /// Waits until all loops have ended, after `stop` was called.
+    pub async fn stopped(&self) {
+        self.inner.loops.close();
+        self.inner.loops.wait().await;
+    }
+}

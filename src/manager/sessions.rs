@@ -1,0 +1,242 @@
+//! Sessions: which nodes are heard of. Kept in memory only: after a restart nothing is known of any
+//! node, and each has twice the usual time to be heard of again.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::id::{Entropy, NodeId, SessionId, Stream};
+use crate::domain::time::Nanoseconds;
+
+/// Periods without a beat after which a node is down.
+const MISSED_BEATS: u32 = 3;
+/// The same for a node that was not heard of since the manager started.
+const MISSED_BEATS_AT_START: u32 = 6;
+/// Sessions that a node may open in [`REGISTRATION_SPAN`]; an agent whose sessions keep failing
+/// would otherwise open many a second.
+const REGISTRATIONS_MAX: usize = 3;
+const REGISTRATION_SPAN: Duration = Duration::from_secs(8);
+
+/// A node's agent may not have, or does not have, a session.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SessionError {
+    /// It opened too many in a short time.
+    #[error("too many sessions in a short time; wait a little")]
+    TooMany,
+    /// It is not the present session of the node.
+    #[error("session invalid")]
+    Invalid,
+    /// The node has none.
+    #[error("node not registered")]
+    NotRegistered,
+}
+
+/// The sessions of all nodes.
+pub struct Sessions {
+    live: Mutex<HashMap<NodeId, Live>>,
+    entropy: Arc<dyn Entropy>,
+}
+
+/// What an agent gets when its session begins.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// Called when the session is replaced by another, or the node is lost or removed.
+    pub ended: CancellationToken,
+}
+
+struct Live {
+    session: Option<Session>,
+    deadline: Instant,
+    registrations: VecDeque<Instant>,
+}
+
+impl Sessions {
+    pub(super) fn new(entropy: Arc<dyn Entropy>) -> Sessions {
+        Sessions { live: Mutex::new(HashMap::new()), entropy }
+    }
+
+    /// Begins a session, ending the one that the node had. `offered` is the id of the agent's last
+    /// session, kept if it is the node's present one.
+    ///
+    /// # Errors
+    /// The node opened too many in a short time.
+    pub fn register(
+        &self,
+        node: NodeId,
+        offered: Option<SessionId>,
+        period: Nanoseconds,
+    ) -> Result<Session, SessionError> {
+        let now = Instant::now();
+        let mut all = self.lock();
+        let live = all.entry(node).or_insert_with(|| Live {
+            session: None,
+            deadline: now,
+            registrations: VecDeque::new(),
+        });
+        live.registrations.retain(|at| now.duration_since(*at) < REGISTRATION_SPAN);
+        if live.registrations.len() >= REGISTRATIONS_MAX {
+            return Err(SessionError::TooMany);
+        }
+        live.registrations.push_back(now);
+        let kept = live.session.take().and_then(|before| {
+            before.ended.cancel();
+            Some(before.id).filter(|id| Some(*id) == offered)
+        });
+        let id = kept.unwrap_or_else(|| SessionId::make(&*self.entropy));
+        let session = Session { id, ended: CancellationToken::new() };
+        live.session = Some(session.clone());
+        live.deadline = now + span(period) * MISSED_BEATS;
+        Ok(session)
+    }
+
+    /// Notes a beat, and answers how long until the next: the period, spread by a tenth so that
+    /// nodes which connected together drift apart.
+    ///
+    /// # Errors
+    /// It is not the node's present session.
+    pub fn beat(
+        &self,
+        node: NodeId,
+        id: SessionId,
+        period: Nanoseconds,
+    ) -> Result<Nanoseconds, SessionError> {
+        let mut all = self.lock();
+        let live = check(&mut all, node, id)?;
+        live.deadline = Instant::now() + span(period) * MISSED_BEATS;
+        let mut draw = [0];
+        self.entropy.fill(Stream::Other, &mut draw);
+        Ok(period - period / 10 + period / 5 * Nanoseconds::from(draw[0]) / 255)
+    }
+
+    /// The node's present session, if this is it.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn current(&self, node: NodeId, id: SessionId) -> Result<Session, SessionError> {
+        let mut all = self.lock();
+        let live = check(&mut all, node, id)?;
+        live.session.clone().ok_or(SessionError::NotRegistered)
+    }
+
+    /// Gives a node that was not heard of since the manager started its time to come back.
+    pub(super) fn await_node(&self, node: NodeId, period: Nanoseconds) {
+        let deadline = Instant::now() + span(period) * MISSED_BEATS_AT_START;
+        self.lock().entry(node).or_insert(Live {
+            session: None,
+            deadline,
+            registrations: VecDeque::new(),
+        });
+    }
+
+    /// The nodes whose time is up. Their sessions end.
+    pub(super) fn take_expired(&self) -> Vec<NodeId> {
+        let now = Instant::now();
+        let mut all = self.lock();
+        let expired: Vec<NodeId> =
+            all.iter().filter(|(_, live)| live.deadline <= now).map(|(node, _)| *node).collect();
+        for node in &expired {
+            end(&mut all, *node);
+        }
+        expired
+    }
+
+    /// Ends the session of a node.
+    pub fn end(&self, node: NodeId) {
+        end(&mut self.lock(), node);
+    }
+
+    /// Ends all sessions.
+    pub(super) fn end_all(&self) {
+        for (_, live) in self.lock().drain() {
+            if let Some(session) = live.session {
+                session.ended.cancel();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Live>> {
+        self.live.lock().expect("nothing panics while it holds the sessions")
+    }
+}
+
+fn end(all: &mut HashMap<NodeId, Live>, node: NodeId) {
+    if let Some(session) = all.remove(&node).and_then(|live| live.session) {
+        session.ended.cancel();
+    }
+}
+
+fn check(
+    all: &mut HashMap<NodeId, Live>,
+    node: NodeId,
+    id: SessionId,
+) -> Result<&mut Live, SessionError> {
+    let live = all.get_mut(&node).ok_or(SessionError::NotRegistered)?;
+    match &live.session {
+        Some(session) if session.id == id => Ok(live),
+        Some(_) => Err(SessionError::Invalid),
+        None => Err(SessionError::NotRegistered),
+    }
+}
+
+fn span(period: Nanoseconds) -> Duration {
+    Duration::from_nanos(period.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Zeros;
+    impl Entropy for Zeros {
+        fn fill(&self, _: Stream, out: &mut [u8]) {
+            out.fill(0);
+        }
+    }
+
+    const PERIOD: Nanoseconds = 5_000_000_000;
+
+    fn sessions() -> (Sessions, NodeId) {
+        (Sessions::new(Arc::new(Zeros)), NodeId::derive([1; 17]))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_is_lost_after_three_missed_beats() {
+        let (sessions, node) = sessions();
+        let session = sessions.register(node, None, PERIOD).expect("the first session");
+        tokio::time::advance(Duration::from_secs(14)).await;
+        assert!(sessions.take_expired().is_empty());
+        assert!(sessions.beat(node, session.id, PERIOD).is_ok());
+        tokio::time::advance(Duration::from_secs(14)).await;
+        assert!(sessions.take_expired().is_empty());
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(sessions.take_expired(), [node]);
+        assert!(session.ended.is_cancelled());
+        assert_eq!(sessions.beat(node, session.id, PERIOD), Err(SessionError::NotRegistered));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_that_keep_failing_are_slowed_down() {
+        let (sessions, node) = sessions();
+        for _ in 0..3 {
+            assert!(sessions.register(node, None, PERIOD).is_ok());
+        }
+        assert_eq!(sessions.register(node, None, PERIOD).err(), Some(SessionError::TooMany));
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert!(sessions.register(node, None, PERIOD).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_restart_nodes_have_twice_the_time() {
+        let (sessions, node) = sessions();
+        sessions.await_node(node, PERIOD);
+        tokio::time::advance(Duration::from_secs(29)).await;
+        assert!(sessions.take_expired().is_empty());
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(sessions.take_expired(), [node]);
+    }
+}
