@@ -1,1 +1,15 @@
-fn main() {}
+//! Parses the command line, runs the command, returns its exit code.
+
+use std::alloc::System;
+use std::process::ExitCode;
+
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes every piece of memory that is freed: whatever a secret passed through on its way (buffers
+/// of HTTP, JSON, TLS) holds it no longer than it is in use.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
+
+fn main() -> ExitCode {
+    purser::cli::run()
+}

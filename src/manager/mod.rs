@@ -23,9 +23,13 @@ pub use certificates::OneTime;
 pub use lead::{Lead, StartError, SwarmWish};
 pub use sessions::{Session, SessionError, Sessions};
 
+use crate::ca::token;
+use crate::domain::cluster::JoinTokens;
 use crate::domain::id::Entropy;
+use crate::domain::task::Task;
 use crate::domain::time::Clock;
 use crate::domain::view::View;
+use crate::plan::orchestrator;
 use crate::store::Store;
 
 /// A handle to the manager; clones share it.
@@ -96,6 +100,22 @@ impl Manager {
     /// The present lead, now and whenever it changes.
     pub fn lead(&self) -> watch::Receiver<Option<Arc<Lead>>> {
         self.inner.lead.subscribe()
+    }
+
+    /// True when a task was made from what its service says now.
+    pub fn is_up_to_date(view: &View, task: &Task) -> bool {
+        let service = view.service(task.service_id);
+        service.is_some_and(|service| orchestrator::is_current(view, service, task))
+    }
+
+    /// The tokens with which hosts join, as far as there is a swarm.
+    pub fn join_tokens(view: &View) -> JoinTokens {
+        view.cluster().map(|cluster| token::tokens(cluster)).unwrap_or_default()
+    }
+
+    /// Draws the secret part of a new join token.
+    pub fn make_join_secret(&self) -> String {
+        token::make_secret(self.entropy())
     }
 
     /// Waits until all loops have ended, after `stop` was called.

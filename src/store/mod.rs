@@ -116,6 +116,11 @@ impl Store {
         write::submit(&self.inner.queue, Box::new(decide)).await
     }
 
+    /// True while writes are taken.
+    pub fn is_writing(&self) -> bool {
+        !self.inner.queue.is_closed()
+    }
+
     /// Reads and opens the payload of an object. `None` when it has none.
     ///
     /// # Errors

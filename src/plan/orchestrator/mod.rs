@@ -21,6 +21,7 @@ mod slot;
 mod update;
 
 pub use reaper::reap;
+pub use slot::is_current;
 
 use super::{Context, Planned};
 use crate::domain::id::ServiceId;

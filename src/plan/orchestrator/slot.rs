@@ -73,7 +73,7 @@ impl<'v> Slot<'v> {
 
 /// True when a task was made from what the service says now. The number of replicas, labels and the
 /// like make no task stale; nor does a changed constraint that its node still satisfies.
-pub(super) fn is_current(view: &View, service: &Service, task: &Task) -> bool {
+pub fn is_current(view: &View, service: &Service, task: &Task) -> bool {
     if task.endpoint_spec != service.spec.endpoint_spec {
         return false;
     }

@@ -1,0 +1,65 @@
+//! The command line: one file a command.
+
+mod healthcheck;
+mod key;
+mod logging;
+mod openapi;
+mod serve;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Secrets and services for containers: Docker Swarm's control plane, with everything sealed at
+/// rest.
+///
+/// purser serves the Docker Engine API on a socket of its own, so that the docker command works
+/// with it as it is:
+///
+///     purser up
+///     export DOCKER_HOST=unix:///run/purser/purser.sock
+///     printf "This is a secret" | docker secret create my_secret -
+///     docker service create --name redis --secret my_secret redis:alpine
+///
+/// Every Docker Engine (20.10 or newer) becomes a node with `docker swarm join` and the token that
+/// `docker swarm join-token worker` prints. Nothing is installed there.
+#[derive(Debug, Parser)]
+#[command(name = "purser", version, verbatim_doc_comment)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve, make a swarm if there is none, and attach the engine of this host
+    Up(up::Args),
+    /// Serve; outside of a swarm, wait for `docker swarm init`
+    Serve(serve::Args),
+    /// Ask a running purser whether it is ready; exit code 0 if it is
+    Healthcheck(healthcheck::Args),
+    /// Make an unlock key
+    Key(key::Args),
+    /// Print the API document
+    Openapi,
+}
+
+/// Runs the command that the arguments name.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Up(args) => up::run(args),
+        Command::Serve(args) => serve::run(args),
+        Command::Healthcheck(args) => healthcheck::run(args),
+        Command::Key(args) => key::run(args),
+        Command::Openapi => openapi::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("purser: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

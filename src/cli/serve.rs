@@ -1,0 +1,81 @@
+//! `purser serve`: the daemon.
+
+use crate::app::{self, App};
+use crate::config::{Config, Options};
+use crate::seal::unlock::UnlockKey;
+
+/// Options of `serve`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    options: Options,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<()> {
+    let config = prepare(args.options)?;
+    let unlock = app::read_unlock_key(&config)?;
+    block_on(&config, async {
+        let app = App::start(&config, &unlock).await?;
+        until_stopped(&config, &unlock, app).await;
+        Ok(())
+    })
+}
+
+/// Reads the configuration and starts logging.
+pub(super) fn prepare(options: Options) -> anyhow::Result<Config> {
+    // Nothing this process makes is for others, but for the socket, which gets its mode by itself.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    let config = options.resolve()?;
+    super::logging::start(&config.log)?;
+    Ok(config)
+}
+
+/// Runs a future on a runtime of its own.
+pub(super) fn block_on(
+    config: &Config,
+    future: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = config.threads {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime.enable_all().build()?;
+    let done = runtime.block_on(future);
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    done
+}
+
+/// Tells the service manager that all is ready, and waits for the signal to stop.
+pub(super) async fn until_stopped(config: &Config, _: &UnlockKey, app: App) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        socket = %config.http.socket.display(),
+        data_dir = %config.store.data_dir.display(),
+        engine = config.engine.as_ref().map(|path| path.display().to_string()),
+        "ready"
+    );
+    notify(&[sd_notify::NotifyState::Ready]);
+    stop_signal().await;
+    notify(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!("stopping");
+    app.stop().await;
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

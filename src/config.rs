@@ -1,0 +1,224 @@
+//! Configuration: flags, then `PURSER_*` in the environment, then a TOML file, then defaults, in
+//! this order of strength, become the structs that the rooms declare.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::{http, store};
+
+/// Where the host's engine is looked for when nothing is said.
+pub const ENGINE_SOCKET: &str = "/var/run/docker.sock";
+
+/// Options that `serve` and `up` have in common. Each can be a flag, a `PURSER_*` variable, or a key
+/// of the file.
+#[derive(Debug, Clone, Default, clap::Args, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Options {
+    /// Where the sealed store lies [root: /var/lib/purser; others: $XDG_DATA_HOME/purser]
+    #[arg(long, env = "PURSER_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Unix socket of the API [root: /run/purser/purser.sock; others: $XDG_RUNTIME_DIR/purser.sock]
+    #[arg(long, env = "PURSER_SOCKET", value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// The engine of this host: unix://PATH, auto (/var/run/docker.sock if it exists), or none
+    #[arg(long, env = "PURSER_ENGINE", value_name = "ADDRESS")]
+    pub engine: Option<String>,
+    /// Serve the API over TCP as well, without TLS: an address of the loopback, as in 127.0.0.1:2375
+    #[arg(long, env = "PURSER_API_ADDR", value_name = "ADDR:PORT")]
+    pub api_addr: Option<SocketAddr>,
+    /// File with the key that unlocks the store: 64 hexadecimal digits, mode 0600, not in the data
+    /// directory [root: /etc/purser/unlock.key; others: $XDG_CONFIG_HOME/purser/unlock.key]
+    #[arg(long, env = "PURSER_UNLOCK_KEY_FILE", value_name = "PATH")]
+    pub unlock_key_file: Option<PathBuf>,
+    /// Configuration file, TOML, with these options as keys [root: /etc/purser/purser.toml if it
+    /// exists]
+    #[arg(long, env = "PURSER_CONFIG", value_name = "PATH")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// What is logged: error, warn, info, debug, or directives such as purser::dispatcher=debug
+    #[arg(long, env = "PURSER_LOG", value_name = "LEVEL")]
+    pub log: Option<String>,
+    /// Worker threads [default: one for each core]
+    #[arg(long, env = "PURSER_THREADS", value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// Everything the program needs to know, each room's part of it.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The store.
+    pub store: store::Config,
+    /// The clients' door.
+    pub http: http::Config,
+    /// The engine's socket; `None` for no engine.
+    pub engine: Option<PathBuf>,
+    /// The unlock key.
+    pub unlock_key_file: PathBuf,
+    /// What is logged.
+    pub log: String,
+    /// Worker threads.
+    pub threads: Option<usize>,
+}
+
+/// The options do not make a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration file {path}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is no TOML, or has a key that is not known.
+    #[error("configuration file {path}")]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// The engine's address.
+    #[error("--engine takes unix://PATH, auto or none, not {0}")]
+    Engine(String),
+    /// There is no home to put things in.
+    #[error("{0} is not set; say where with {1}")]
+    NoHome(&'static str, &'static str),
+}
+
+impl Options {
+    /// The configuration that these options, the file and the defaults make.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn resolve(self) -> Result<Config, ConfigError> {
+        let is_root = nix::unistd::Uid::effective().is_root();
+        let options = self.over_file(is_root)?;
+        let data_dir = match options.data_dir {
+            Some(dir) => dir,
+            None => default_path(is_root, "/var/lib/purser", Place::Data, "purser", "--data-dir")?,
+        };
+        let socket = match options.socket {
+            Some(path) => path,
+            None => {
+                let root = "/run/purser/purser.sock";
+                default_path(is_root, root, Place::Runtime, "purser.sock", "--socket")?
+            }
+        };
+        let unlock_key_file = match options.unlock_key_file {
+            Some(path) => path,
+            None => {
+                let (root, own) = ("/etc/purser/unlock.key", "purser/unlock.key");
+                default_path(is_root, root, Place::Config, own, "--unlock-key-file")?
+            }
+        };
+        Ok(Config {
+            store: store::Config { data_dir },
+            http: http::Config { socket, api_addr: options.api_addr },
+            engine: engine_socket(options.engine.as_deref().unwrap_or("auto"))?,
+            unlock_key_file,
+            log: options.log.unwrap_or_else(|| "info".to_owned()),
+            threads: options.threads.filter(|threads| *threads > 0),
+        })
+    }
+
+    /// These options, with those of the file where they say nothing.
+    fn over_file(self, is_root: bool) -> Result<Options, ConfigError> {
+        let path = match &self.config {
+            Some(path) => path.clone(),
+            None => {
+                let path = PathBuf::from("/etc/purser/purser.toml");
+                if !is_root || !path.exists() {
+                    return Ok(self);
+                }
+                path
+            }
+        };
+        let read = |source| ConfigError::Read { path: path.clone(), source };
+        let text = std::fs::read_to_string(&path).map_err(read)?;
+        let file: Options = toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.clone(), source: Box::new(source) })?;
+        Ok(Options {
+            data_dir: self.data_dir.or(file.data_dir),
+            socket: self.socket.or(file.socket),
+            engine: self.engine.or(file.engine),
+            api_addr: self.api_addr.or(file.api_addr),
+            unlock_key_file: self.unlock_key_file.or(file.unlock_key_file),
+            config: self.config,
+            log: self.log.or(file.log),
+            threads: self.threads.or(file.threads),
+        })
+    }
+}
+
+/// A directory of the XDG convention.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Data,
+    Runtime,
+    Config,
+}
+
+fn default_path(
+    is_root: bool,
+    root: &str,
+    place: Place,
+    own: &str,
+    flag: &'static str,
+) -> Result<PathBuf, ConfigError> {
+    if is_root {
+        return Ok(root.into());
+    }
+    let (variable, below_home) = match place {
+        Place::Data => ("XDG_DATA_HOME", Some(".local/share")),
+        Place::Runtime => ("XDG_RUNTIME_DIR", None),
+        Place::Config => ("XDG_CONFIG_HOME", Some(".config")),
+    };
+    if let Some(dir) = std::env::var_os(variable).filter(|dir| Path::new(dir).is_absolute()) {
+        return Ok(Path::new(&dir).join(own));
+    }
+    match (below_home, std::env::var_os("HOME")) {
+        (Some(below), Some(home)) => Ok(Path::new(&home).join(below).join(own)),
+        _ => Err(ConfigError::NoHome(variable, flag)),
+    }
+}
+
+fn engine_socket(address: &str) -> Result<Option<PathBuf>, ConfigError> {
+    match address {
+        "none" => Ok(None),
+        "auto" => {
+            let path = PathBuf::from(ENGINE_SOCKET);
+            Ok(path.exists().then_some(path))
+        }
+        address => match address.strip_prefix("unix://").filter(|path| path.starts_with('/')) {
+            Some(path) => Ok(Some(path.into())),
+            None => Err(ConfigError::Engine(address.to_owned())),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_is_a_unix_socket_or_none() {
+        assert_eq!(engine_socket("none").ok(), Some(None));
+        assert_eq!(engine_socket("unix:///x").ok(), Some(Some("/x".into())));
+        for bad in ["unix://x", "tcp://127.0.0.1:2375", "/x", ""] {
+            assert!(engine_socket(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_flag_is_stronger_than_the_file_and_unknown_keys_are_refused() {
+        let file: Options = toml::from_str("engine = 'none'\ndata-dir = '/a'").expect("options");
+        assert_eq!(file.data_dir, Some("/a".into()));
+        assert!(toml::from_str::<Options>("enigne = 'none'").is_err());
+    }
+}

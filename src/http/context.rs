@@ -1,0 +1,86 @@
+//! What every handler may need: the API version asked for, and the shared state.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use tokio_util::sync::CancellationToken;
+
+use super::events::Events;
+use crate::engine::Engine;
+use crate::manager::Manager;
+
+/// A version of the API, as in `v1.41`: compared number by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ApiVersion {
+    pub major: u32,
+    pub minor: u32,
+}
+
+/// The newest version that is understood.
+pub(crate) const API_MAX: ApiVersion = ApiVersion { major: 1, minor: 52 };
+/// The oldest version that is understood.
+pub(crate) const API_MIN: ApiVersion = ApiVersion { major: 1, minor: 40 };
+
+impl ApiVersion {
+    /// Reads `1.41`; of `1.24.1` only the first two numbers count.
+    pub(crate) fn parse(text: &str) -> Option<ApiVersion> {
+        let mut numbers = text.split('.').map(|number| number.parse().ok());
+        let major = numbers.next()??;
+        let minor = numbers.next().unwrap_or(Some(0))?;
+        Some(ApiVersion { major, minor })
+    }
+
+    /// A version `1.minor`.
+    pub(crate) const fn v1(minor: u32) -> ApiVersion {
+        ApiVersion { major: 1, minor }
+    }
+}
+
+impl std::fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for ApiVersion {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<ApiVersion, Infallible> {
+        Ok(parts.extensions.get().copied().unwrap_or(API_MAX))
+    }
+}
+
+/// State that all handlers share; clones are cheap.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub inner: Arc<ApiInner>,
+}
+
+pub(crate) struct ApiInner {
+    pub manager: Manager,
+    pub engine: Option<Engine>,
+    pub events: Events,
+    /// Where the store lies, for `/info`.
+    pub data_dir: String,
+    /// Streams end with it.
+    pub stop: CancellationToken,
+}
+
+impl std::ops::Deref for Api {
+    type Target = ApiInner;
+
+    fn deref(&self) -> &ApiInner {
+        &self.inner
+    }
+}
+
+impl ApiInner {
+    /// The version that is offered: the lower of ours and the attached engine's.
+    pub(crate) fn offered(&self) -> ApiVersion {
+        let engine = self.engine.as_ref().and_then(Engine::api_version);
+        let engine = engine.as_deref().and_then(ApiVersion::parse);
+        engine.map_or(API_MAX, |engine| engine.min(API_MAX))
+    }
+}

@@ -1,0 +1,109 @@
+//! How a refusal looks to a client: the one place where statuses and texts of the HTTP API are
+//! chosen.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::refusal::{Layer, Reason, Refusal};
+
+/// A request that failed.
+#[derive(Debug)]
+pub(super) struct Failure(pub Refusal);
+
+/// Body of every error.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ErrorResponse {
+    /// What is wrong, in the Engine's words.
+    #[schema(example = "secret x not found")]
+    pub message: String,
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        Failure(refusal)
+    }
+}
+
+impl Failure {
+    /// A parameter or body that cannot be read.
+    pub(super) fn invalid(message: impl Into<String>) -> Failure {
+        Failure(Refusal::front(Reason::Invalid, message))
+    }
+
+    /// What is not built yet.
+    pub(super) fn unsupported(message: impl Into<String>) -> Failure {
+        Failure(Refusal::front(Reason::Unsupported, message))
+    }
+
+    /// No such route.
+    pub(super) fn no_route() -> Failure {
+        Failure(Refusal::front(Reason::NotFound, "page not found"))
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response<Body> {
+        let Refusal { reason, layer, message } = self.0;
+        let message = match layer {
+            Layer::Front => message,
+            Layer::Store => format!("rpc error: code = {} desc = {message}", code(reason)),
+        };
+        json(status(reason), &ErrorResponse { message })
+    }
+}
+
+/// A JSON answer: one line, ended.
+pub(super) fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response<Body> {
+    let mut text = Vec::with_capacity(256);
+    serde_json::to_writer(&mut text, value).expect("answers are maps of texts and numbers");
+    text.push(b'\n');
+    json_text(status, text)
+}
+
+/// A JSON answer that was written already.
+pub(super) fn json_text(status: StatusCode, text: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// An answer without a body.
+pub(super) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+fn status(reason: Reason) -> StatusCode {
+    match reason {
+        Reason::Invalid | Reason::Precondition => StatusCode::BAD_REQUEST,
+        Reason::NotFound => StatusCode::NOT_FOUND,
+        Reason::Taken | Reason::Conflict => StatusCode::CONFLICT,
+        Reason::Forbidden => StatusCode::FORBIDDEN,
+        Reason::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Reason::Unsupported => StatusCode::NOT_IMPLEMENTED,
+        Reason::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::Exhausted | Reason::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// The name that stands in the prefix of what the Engine's store says.
+fn code(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Invalid => "InvalidArgument",
+        Reason::Precondition | Reason::Conflict => "FailedPrecondition",
+        Reason::NotFound => "NotFound",
+        Reason::Taken => "AlreadyExists",
+        Reason::Forbidden => "PermissionDenied",
+        Reason::Unauthenticated => "Unauthenticated",
+        Reason::Unsupported => "Unimplemented",
+        Reason::Unavailable => "Unavailable",
+        Reason::Exhausted => "ResourceExhausted",
+        Reason::Unknown => "Unknown",
+    }
+}

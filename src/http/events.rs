@@ -1,0 +1,375 @@
+//! `/events`: what changed, as a stream; merged with the engine's own.
+//!
+//! Events are derived from commits. The newest are kept in memory for clients that ask for what
+//! happened a while ago; a client that does not read loses events rather than holding up others.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Request, Response, header};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use serde::Serialize;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::context::{Api, ApiVersion};
+use super::error::{ErrorResponse, Failure};
+use super::query::Query;
+use crate::domain::change::{Changed, Object};
+use crate::domain::filter::Filters;
+use crate::domain::node::Node;
+use crate::domain::service::{ModeKind, Service};
+use crate::domain::time::Timestamp;
+use crate::store::Store;
+
+/// Events that are kept for replay.
+const BUFFER_MAX: usize = 256;
+/// Lines that wait for a slow client.
+const QUEUE_MAX: usize = 256;
+
+/// One event.
+#[derive(Debug, Clone, Serialize)]
+struct Event {
+    #[serde(rename = "Type")]
+    kind: &'static str,
+    #[serde(rename = "Action")]
+    action: &'static str,
+    #[serde(rename = "Actor")]
+    actor: EventActor,
+    scope: &'static str,
+    time: i64,
+    #[serde(rename = "timeNano")]
+    time_nano: i64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct EventActor {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(rename = "Attributes")]
+    attributes: BTreeMap<&'static str, String>,
+}
+
+/// The newest events, and those to come; clones share them.
+#[derive(Clone)]
+pub(crate) struct Events {
+    buffer: Arc<Mutex<VecDeque<Arc<Event>>>>,
+    sender: broadcast::Sender<Arc<Event>>,
+}
+
+impl Events {
+    /// Starts deriving events from commits.
+    pub(crate) fn start(store: &Store, stop: CancellationToken) -> Events {
+        let events = Events {
+            buffer: Arc::new(Mutex::new(VecDeque::with_capacity(BUFFER_MAX))),
+            sender: broadcast::Sender::new(BUFFER_MAX),
+        };
+        let deriving = events.clone();
+        let (_, mut commits) = store.subscribe();
+        tokio::spawn(async move {
+            loop {
+                let commit = tokio::select! {
+                    () = stop.cancelled() => return,
+                    commit = commits.recv() => commit,
+                };
+                match commit {
+                    Ok(commit) => commit.changes.iter().for_each(|changed| deriving.derive(changed)),
+                    Err(RecvError::Lagged(missed)) => {
+                        tracing::warn!(missed, "events were lost: too many changes at once");
+                    }
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        });
+        events
+    }
+
+    fn derive(&self, changed: &Changed) {
+        let Some(event) = event_of(changed) else { return };
+        let event = Arc::new(event);
+        let mut buffer = self.buffer.lock().expect("an event is never left half put");
+        if buffer.len() == BUFFER_MAX {
+            buffer.pop_front();
+        }
+        buffer.push_back(event.clone());
+        // Nobody listening is fine.
+        let _ = self.sender.send(event);
+    }
+
+    /// What is kept, and what comes after it.
+    fn subscribe(&self) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
+        let buffer = self.buffer.lock().expect("an event is never left half put");
+        (buffer.iter().cloned().collect(), self.sender.subscribe())
+    }
+}
+
+/// The event of a change. Tasks and the cluster make none.
+fn event_of(changed: &Changed) -> Option<Event> {
+    let action = match (&changed.old, &changed.new) {
+        (None, _) => "create",
+        (_, None) => "remove",
+        _ => "update",
+    };
+    let kind = match changed.key.kind() {
+        kind @ (crate::domain::change::Kind::Secret
+        | crate::domain::change::Kind::Service
+        | crate::domain::change::Kind::Node) => kind.word(),
+        _ => return None,
+    };
+    let mut attributes = BTreeMap::new();
+    let newest = changed.new.as_ref().or(changed.old.as_ref())?;
+    attributes.insert("name", name_of(newest));
+    match (&changed.old, &changed.new) {
+        (Some(Object::Service(old)), Some(Object::Service(new))) => {
+            service_attributes(old, new, &mut attributes);
+        }
+        (Some(Object::Node(old)), Some(Object::Node(new))) => {
+            node_attributes(old, new, &mut attributes);
+        }
+        _ => {}
+    }
+    let nanos = i64::try_from(changed.at.unix_nanos()).unwrap_or(0);
+    Some(Event {
+        kind,
+        action,
+        actor: EventActor { id: changed.key.id().to_owned(), attributes },
+        scope: "swarm",
+        time: changed.at.unix_seconds(),
+        time_nano: nanos,
+    })
+}
+
+fn name_of(object: &Object) -> String {
+    match object {
+        Object::Secret(secret) => secret.spec.name.clone(),
+        Object::Service(service) => service.spec.name.clone(),
+        Object::Node(node) => node.hostname().to_owned(),
+        Object::Cluster(_) | Object::Task(_) => String::new(),
+    }
+}
+
+type Attributes = BTreeMap<&'static str, String>;
+
+fn service_attributes(old: &Service, new: &Service, attributes: &mut Attributes) {
+    let image = |service: &Service| {
+        service.spec.container().map(|container| container.image.clone()).unwrap_or_default()
+    };
+    if image(old) != image(new) {
+        attributes.insert("image.old", image(old));
+        attributes.insert("image.new", image(new));
+    }
+    if let (ModeKind::Replicated(before), ModeKind::Replicated(after)) =
+        (old.spec.mode.kind(), new.spec.mode.kind())
+        && before != after
+    {
+        attributes.insert("replicas.old", before.to_string());
+        attributes.insert("replicas.new", after.to_string());
+    }
+    let state = |service: &Service| service.update_status.as_ref().map(|status| status.state);
+    if state(old) != state(new) {
+        if let Some(state) = state(old) {
+            attributes.insert("updatestate.old", state.to_string());
+        }
+        if let Some(state) = state(new) {
+            attributes.insert("updatestate.new", state.to_string());
+        }
+    }
+}
+
+fn node_attributes(old: &Node, new: &Node, attributes: &mut Attributes) {
+    if old.spec.availability != new.spec.availability {
+        attributes.insert("availability.old", old.spec.availability.to_string());
+        attributes.insert("availability.new", new.spec.availability.to_string());
+    }
+    if old.spec.role != new.spec.role {
+        attributes.insert("role.old", old.spec.role.to_string());
+        attributes.insert("role.new", new.spec.role.to_string());
+    }
+    if old.status.state != new.status.state {
+        attributes.insert("state.old", old.status.state.to_string());
+        attributes.insert("state.new", new.status.state.to_string());
+    }
+}
+
+/// Which events a client wants.
+struct Wish {
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    filters: Filters,
+}
+
+/// Filters whose values name an object.
+const NAMED: &[&str] = &[
+    "secret", "config", "service", "node", "network", "container", "volume", "image", "daemon",
+    "plugin",
+];
+
+impl Wish {
+    fn read(query: &Query) -> Result<Wish, Failure> {
+        let since = moment(query, "since")?;
+        let until = moment(query, "until")?;
+        if let (Some(from), Some(to)) = (since, until)
+            && to < from
+        {
+            return Err(Failure::invalid(format!(
+                "`since` time ({}) cannot be after `until` time ({})",
+                query.text("since"),
+                query.text("until")
+            )));
+        }
+        Ok(Wish { since, until, filters: Filters::parse(Some(query.text("filters")))? })
+    }
+
+    fn wants(&self, event: &Event) -> bool {
+        let filters = &self.filters;
+        let name = event.actor.attributes.get("name").map_or("", String::as_str);
+        let labels = event.actor.attributes.iter();
+        let labels = labels.map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        filters.passes("type", |value| value == event.kind)
+            && filters.passes("event", |value| value == event.action)
+            && filters.passes("scope", |value| value == event.scope)
+            && filters.passes_labels("label", &labels)
+            && NAMED.iter().all(|key| {
+                filters.passes(key, |value| {
+                    event.actor.id.starts_with(value) || name.starts_with(value)
+                })
+            })
+    }
+
+    fn is_before(&self, event: &Event) -> bool {
+        let at = Timestamp::from_unix_nanos(i128::from(event.time_nano));
+        self.since.is_some_and(|since| at < since)
+    }
+
+    fn is_after(&self, event: &Event) -> bool {
+        let at = Timestamp::from_unix_nanos(i128::from(event.time_nano));
+        self.until.is_some_and(|until| at > until)
+    }
+}
+
+/// Unix seconds with an optional fraction.
+fn moment(query: &Query, key: &str) -> Result<Option<Timestamp>, Failure> {
+    let text = query.text(key);
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let seconds = seconds.parse::<i64>().ok();
+    let digits_only = fraction.bytes().all(|b| b.is_ascii_digit()) && fraction.len() <= 9;
+    let fraction = digits_only.then(|| format!("{fraction:0<9}").parse::<i128>().ok()).flatten();
+    match (seconds, fraction) {
+        (Some(seconds), Some(nanos)) => {
+            Ok(Some(Timestamp::from_unix_nanos(i128::from(seconds) * 1_000_000_000 + nanos)))
+        }
+        _ => Err(Failure::invalid(format!(
+            "invalid value for '{key}': invalid timestamp {text:?}: not a number of seconds"
+        ))),
+    }
+}
+
+/// Stream events
+#[utoipa::path(get, path = "/events", tag = "System", operation_id = "SystemEvents",
+    params(("since" = Option<String>, Query, description = "Unix seconds: replay from then on"),
+        ("until" = Option<String>, Query, description = "Unix seconds: end then"),
+        ("filters" = Option<String>, Query, description = "JSON map of `type`, `event`, `scope`, `label`, and names of objects by kind, to values")),
+    responses((status = 200, description = "One JSON object a line", body = String, content_type = "application/json"), (status = 400, body = ErrorResponse)))]
+pub(super) async fn stream(
+    State(api): State<Api>,
+    version: ApiVersion,
+    query: Query,
+    request: Request<Body>,
+) -> Result<Response<Body>, Failure> {
+    let wish = Wish::read(&query)?;
+    let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+    tokio::spawn(own_events(api.clone(), wish, sender.clone()));
+    if api.engine.is_some() {
+        tokio::spawn(engine_events(api, request, sender));
+    }
+    let lines = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    use futures_util::StreamExt as _;
+    let body = Body::from_stream(lines.map(Ok::<Bytes, std::convert::Infallible>));
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind(version)));
+    Ok(response)
+}
+
+fn kind(version: ApiVersion) -> &'static str {
+    if version >= ApiVersion::v1(52) { "application/jsonl" } else { "application/json" }
+}
+
+async fn own_events(api: Api, wish: Wish, sender: mpsc::Sender<Bytes>) {
+    let (kept, mut live) = api.events.subscribe();
+    if wish.since.is_some() || wish.until.is_some() {
+        for event in kept {
+            let wanted = !wish.is_before(&event) && !wish.is_after(&event) && wish.wants(&event);
+            if wanted && sender.send(line(&event)).await.is_err() {
+                return;
+            }
+        }
+    }
+    let until = wish.until.map(|until| until.after(api.manager.clock().now()));
+    let end = async {
+        match until {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(end);
+    loop {
+        let event = tokio::select! {
+            () = &mut end => return,
+            () = api.stop.cancelled() => return,
+            () = sender.closed() => return,
+            event = live.recv() => event,
+        };
+        match event {
+            Ok(event) if wish.wants(&event) => {
+                // A client that does not read loses events.
+                let _ = sender.try_send(line(&event));
+            }
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+fn line(event: &Event) -> Bytes {
+    let mut text = serde_json::to_vec(event).expect("events are maps of texts and numbers");
+    text.push(b'\n');
+    text.into()
+}
+
+/// Passes the engine's own events on, whole lines at a time. An engine that goes away ends only its
+/// own part.
+async fn engine_events(api: Api, request: Request<Body>, sender: mpsc::Sender<Bytes>) {
+    let (mut parts, _) = request.into_parts();
+    parts.headers = HeaderMap::new();
+    let request = Request::from_parts(parts, Body::empty());
+    let Ok(response) = super::passthrough::pass(&api, request).await else { return };
+    if !response.status().is_success() {
+        return;
+    }
+    let mut body = response.into_body();
+    let mut pending = Vec::new();
+    loop {
+        let frame = tokio::select! {
+            () = api.stop.cancelled() => return,
+            () = sender.closed() => return,
+            frame = body.frame() => frame,
+        };
+        let Some(Ok(frame)) = frame else { return };
+        let Ok(data) = frame.into_data() else { continue };
+        pending.extend_from_slice(&data);
+        if let Some(end) = pending.iter().rposition(|byte| *byte == b'\n') {
+            let rest = pending.split_off(end + 1);
+            let lines = std::mem::replace(&mut pending, rest);
+            if sender.send(Bytes::from(lines)).await.is_err() {
+                return;
+            }
+        }
+    }
+}

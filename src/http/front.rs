@@ -1,0 +1,181 @@
+//! In front of all routes: the version prefix, the checks and headers that every answer has.
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use axum::response::IntoResponse as _;
+use tower::ServiceExt as _;
+use tracing::Instrument as _;
+
+use super::context::{API_MAX, API_MIN, Api, ApiVersion};
+use super::error::{Failure, empty};
+use super::passthrough;
+use crate::domain::id::Stream;
+
+/// The routes and what stands in front of them.
+#[derive(Clone)]
+pub(crate) struct Front {
+    pub api: Api,
+    pub routes: Router,
+}
+
+impl Front {
+    /// Answers one request.
+    pub(crate) async fn answer(self, request: Request<Body>) -> Response<Body> {
+        let span = self.span(&request);
+        async move {
+            let mut response = self.route(request).await;
+            self.add_headers(&mut response);
+            response
+        }
+        .instrument(span)
+        .await
+    }
+
+    fn span(&self, request: &Request<Body>) -> tracing::Span {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return tracing::Span::none();
+        }
+        let mut id = [0; 6];
+        self.api.manager.entropy().fill(Stream::Other, &mut id);
+        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        tracing::debug_span!("request", id, method = %request.method(), path = request.uri().path())
+    }
+
+    async fn route(&self, mut request: Request<Body>) -> Response<Body> {
+        if request.method() == Method::OPTIONS {
+            return empty(StatusCode::OK);
+        }
+        let path = request.uri().path();
+        if path.contains("//") {
+            return redirect(path);
+        }
+        let asked = match split_version(path) {
+            None => None,
+            Some((text, rest)) => {
+                let rest = rest.to_owned();
+                let version = text.to_owned();
+                let original = request.uri().clone();
+                *request.uri_mut() = with_path(&original, &rest);
+                Some(version)
+            }
+        };
+        if let Some(text) = &asked {
+            if let Err(response) = check_version(text) {
+                return response;
+            }
+            if let Some(version) = ApiVersion::parse(text) {
+                request.extensions_mut().insert(version);
+            }
+        }
+        // Only `/_ping` answers HEAD here; whatever else is asked so is the engine's to answer.
+        if request.method() == Method::HEAD && request.uri().path() != "/_ping" {
+            return passthrough::fallback(&self.api, request).await;
+        }
+        let routes = self.routes.clone();
+        match routes.oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    fn add_headers(&self, response: &mut Response<Body>) {
+        let headers = response.headers_mut();
+        if response_is_bare(headers) {
+            return;
+        }
+        let offered = self.api.offered().to_string();
+        if let Ok(value) = HeaderValue::from_str(&offered) {
+            headers.insert("Api-Version", value);
+        }
+        headers.insert("Docker-Experimental", HeaderValue::from_static("false"));
+        headers.insert("Ostype", HeaderValue::from_static("linux"));
+        headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
+    }
+}
+
+fn check_version(text: &str) -> Result<(), Response<Body>> {
+    let version = ApiVersion::parse(text).unwrap_or(ApiVersion { major: 0, minor: 0 });
+    if version > API_MAX {
+        let message = format!(
+            "client version {text} is too new. Maximum supported API version is {API_MAX}"
+        );
+        return Err(Failure::invalid(message).into_response());
+    }
+    if version < API_MIN {
+        let message = format!(
+            "client version {text} is too old. Minimum supported API version is {API_MIN}, \
+             please upgrade your client to a newer version"
+        );
+        if version < ApiVersion::v1(24) {
+            let mut response = Response::new(Body::from(message + "\n"));
+            *response.status_mut() = StatusCode::BAD_REQUEST;
+            let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+            response.headers_mut().insert(header::CONTENT_TYPE, plain);
+            return Err(response);
+        }
+        return Err(Failure::invalid(message).into_response());
+    }
+    Ok(())
+}
+
+const SERVER: &str = concat!("purser/", env!("CARGO_PKG_VERSION"), " (linux)");
+
+/// A redirect carries none of the API's headers.
+fn response_is_bare(headers: &axum::http::HeaderMap) -> bool {
+    headers.contains_key(header::LOCATION)
+}
+
+/// `/v1.41/secrets` is version `1.41` of `/secrets`.
+fn split_version(path: &str) -> Option<(&str, &str)> {
+    let rest = path.strip_prefix("/v")?;
+    let end = rest.find('/')?;
+    let (version, rest) = rest.split_at(end);
+    let is_version = !version.is_empty()
+        && version.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    is_version.then_some((version, rest))
+}
+
+fn with_path(uri: &Uri, path: &str) -> Uri {
+    let text = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let mut parts = uri.clone().into_parts();
+    match text.parse::<PathAndQuery>() {
+        Ok(path) => {
+            parts.path_and_query = Some(path);
+            Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
+        }
+        Err(_) => uri.clone(),
+    }
+}
+
+fn redirect(path: &str) -> Response<Body> {
+    let mut clean = String::with_capacity(path.len());
+    for c in path.chars() {
+        if c != '/' || !clean.ends_with('/') {
+            clean.push(c);
+        }
+    }
+    let mut response = empty(StatusCode::MOVED_PERMANENTLY);
+    if let Ok(location) = HeaderValue::from_str(&clean) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_digits_and_dots_are_a_version() {
+        assert_eq!(split_version("/v1.41/secrets"), Some(("1.41", "/secrets")));
+        assert_eq!(split_version("/v1.24.1/x/y"), Some(("1.24.1", "/x/y")));
+        for path in ["/vx/secrets", "/v/secrets", "/version", "/v1.41", "/volumes/x"] {
+            assert_eq!(split_version(path), None, "{path}");
+        }
+    }
+}

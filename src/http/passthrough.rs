@@ -1,0 +1,120 @@
+//! What is not Swarm's: passed on to the local engine, streams and connection upgrades included.
+//! Without an engine it gets the empty answers of a host that has no containers.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use axum::response::IntoResponse as _;
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+
+use super::context::{Api, ApiVersion};
+use super::error::{Failure, json};
+use crate::domain::refusal::{Reason, Refusal};
+
+/// Answers a request that no route of ours takes.
+pub(super) async fn fallback(api: &Api, request: Request<Body>) -> Response<Body> {
+    match &api.engine {
+        Some(_) => pass(api, request).await.unwrap_or_else(Failure::into_response),
+        None => without_engine(&request),
+    }
+}
+
+/// Passes a request on to the engine, with its version prefix lowered to what the engine speaks.
+pub(super) async fn pass(api: &Api, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
+    let engine = api.engine.as_ref().ok_or_else(Failure::no_route)?;
+    if engine.api_version().is_none() {
+        let _ = engine.version().await;
+    }
+    let speaks = engine.api_version().as_deref().and_then(ApiVersion::parse);
+    let asked: Option<ApiVersion> = request.extensions().get().copied();
+    let version = match (asked, speaks) {
+        (Some(asked), Some(speaks)) => Some(asked.min(speaks)),
+        (asked, speaks) => asked.or(speaks),
+    };
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let target = match version {
+        Some(version) => format!("/v{version}{path}"),
+        None => path.to_owned(),
+    };
+    let target: Uri = target.parse().map_err(|_| Failure::no_route())?;
+    let upgrade = request.headers().contains_key(header::UPGRADE);
+    let client_side = upgrade.then(|| hyper::upgrade::on(&mut request));
+    let (mut parts, body) = request.into_parts();
+    parts.uri = target;
+    parts.headers.entry(header::HOST).or_insert(HeaderValue::from_static("docker"));
+    if !upgrade {
+        parts.headers.remove(header::CONNECTION);
+    }
+    parts.extensions.clear();
+    let sent = engine.client().send(Request::from_parts(parts, body)).await;
+    let mut response = sent.map_err(|error| {
+        tracing::warn!(error = &error as &dyn std::error::Error, "a request could not be passed on");
+        Failure(Refusal::front(Reason::Unavailable, error.to_string()))
+    })?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(client_side) = client_side
+    {
+        let engine_side = hyper::upgrade::on(&mut response);
+        tokio::spawn(splice(client_side, engine_side, api.stop.clone()));
+    }
+    let (mut parts, body) = response.into_parts();
+    if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+        parts.headers.remove(header::CONNECTION);
+    }
+    Ok(Response::from_parts(parts, Body::new(body)))
+}
+
+/// Copies both ways until both sides have ended.
+async fn splice(
+    client: hyper::upgrade::OnUpgrade,
+    engine: hyper::upgrade::OnUpgrade,
+    stop: tokio_util::sync::CancellationToken,
+) {
+    let both = async {
+        let (client, engine) = tokio::try_join!(client, engine)?;
+        let (mut client, mut engine) = (TokioIo::new(client), TokioIo::new(engine));
+        let copied = tokio::io::copy_bidirectional(&mut client, &mut engine).await;
+        Ok::<_, hyper::Error>(copied)
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        ended = both => match ended {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "an upgraded connection ended"),
+            Err(error) => tracing::debug!(%error, "a connection was not upgraded"),
+        }
+    }
+}
+
+/// The answers of a host without containers.
+fn without_engine(request: &Request<Body>) -> Response<Body> {
+    let path = request.uri().path();
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let is_get = request.method() == Method::GET;
+    let missing = |text: String| {
+        Failure(Refusal::front(Reason::NotFound, text)).into_response()
+    };
+    match parts[..] {
+        ["containers", "json"] | ["images", "json"] | ["networks"] | ["plugins"] if is_get => {
+            json(StatusCode::OK, &json!([]))
+        }
+        ["volumes"] if is_get => json(StatusCode::OK, &json!({"Volumes": [], "Warnings": null})),
+        ["system", "df"] if is_get => json(
+            StatusCode::OK,
+            &json!({"LayersSize": 0, "Images": [], "Containers": [], "Volumes": [], "BuildCache": []}),
+        ),
+        ["containers", id, ..] if id != "create" => missing(format!("No such container: {id}")),
+        ["images", ref name @ .., "json"] if is_get => {
+            missing(format!("No such image: {}", name.join("/")))
+        }
+        ["networks", id] => missing(format!("network {id} not found")),
+        ["volumes", name] => missing(format!("get {name}: no such volume")),
+        ["plugins", name, "json"] => missing(format!("plugin {name:?} not found")),
+        ["exec", id, ..] => missing(format!("No such exec instance: {id}")),
+        ["distribution", ..] | ["containers" | "images" | "networks" | "volumes" | "build" | "auth" | "commit", ..] => {
+            Failure(Refusal::front(Reason::Unavailable, "no engine is attached to this manager"))
+                .into_response()
+        }
+        _ => Failure::no_route().into_response(),
+    }
+}

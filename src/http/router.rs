@@ -1,0 +1,100 @@
+//! All routes, in one list from which the API document grows as well.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, Response, StatusCode};
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::context::Api;
+use super::error::json;
+use super::{events, node, passthrough, secret, service, swarm, system, task, unsupported};
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "purser",
+        description = "The Docker Engine API for secrets, services, tasks, nodes and the swarm, \
+            as purser speaks it. Every path also exists behind a version prefix, as in \
+            /v1.41/secrets. Requests that are not listed here are passed on to the engine of the \
+            host.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    tags(
+        (name = "Secret", description = "Values that only the services granted them can read"),
+        (name = "Service", description = "What should run"),
+        (name = "Task", description = "What runs"),
+        (name = "Node", description = "Where it runs"),
+        (name = "Swarm", description = "The cluster"),
+        (name = "Config", description = "Not supported yet"),
+        (name = "Network", description = "Networks of the host; those of the swarm are not supported yet"),
+        (name = "System", description = "Version, health and events"),
+    )
+)]
+struct Document;
+
+/// The routes and the document, one grown with the other.
+fn list() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(secret::list))
+        .routes(routes!(secret::create))
+        .routes(routes!(secret::inspect, secret::remove))
+        .routes(routes!(secret::update))
+        .routes(routes!(service::list))
+        .routes(routes!(service::create))
+        .routes(routes!(service::inspect, service::remove))
+        .routes(routes!(service::update))
+        .routes(routes!(unsupported::service_logs))
+        .routes(routes!(task::list))
+        .routes(routes!(task::inspect))
+        .routes(routes!(unsupported::task_logs))
+        .routes(routes!(node::list))
+        .routes(routes!(node::inspect, node::remove))
+        .routes(routes!(node::update))
+        .routes(routes!(swarm::inspect))
+        .routes(routes!(swarm::init))
+        .routes(routes!(swarm::join))
+        .routes(routes!(swarm::leave))
+        .routes(routes!(swarm::update))
+        .routes(routes!(swarm::unlock_key))
+        .routes(routes!(swarm::unlock))
+        .routes(routes!(unsupported::configs))
+        .routes(routes!(unsupported::config_create))
+        .routes(routes!(unsupported::config_inspect, unsupported::config_remove))
+        .routes(routes!(unsupported::config_update))
+        .routes(routes!(unsupported::network_create))
+        .routes(routes!(system::ping, system::ping_head))
+        .routes(routes!(system::version))
+        .routes(routes!(system::info))
+        .routes(routes!(events::stream))
+        .routes(routes!(system::livez))
+        .routes(routes!(system::readyz))
+        .routes(routes!(document_route))
+}
+
+/// The routes. What none of them takes is the engine's to answer.
+pub(super) fn routes(api: Api) -> Router {
+    let (router, _) = list().split_for_parts();
+    router.fallback(fallback).method_not_allowed_fallback(fallback).with_state(api)
+}
+
+async fn fallback(State(api): State<Api>, request: Request<Body>) -> Response<Body> {
+    passthrough::fallback(&api, request).await
+}
+
+/// The API document of this release.
+pub fn document() -> utoipa::openapi::OpenApi {
+    list().split_for_parts().1
+}
+
+/// This document
+#[utoipa::path(get, path = "/openapi.json", tag = "System", operation_id = "OpenApi",
+    responses((status = 200, body = Object)))]
+async fn document_route() -> Response<Body> {
+    static DOCUMENT: std::sync::OnceLock<serde_json::Value> = std::sync::OnceLock::new();
+    let document =
+        DOCUMENT.get_or_init(|| serde_json::to_value(document()).unwrap_or_default());
+    json(StatusCode::OK, document)
+}

@@ -1,0 +1,210 @@
+//! `/secrets`: create, list, inspect, update of labels, remove. A payload comes in here and never
+//! goes out.
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{Request, Response, StatusCode};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use utoipa::ToSchema;
+use zeroize::Zeroizing;
+
+use super::context::Api;
+use super::decode;
+use super::error::{ErrorResponse, Failure, empty, json, json_text};
+use super::query::Query;
+use crate::domain::container::Driver;
+use crate::domain::intent::{Actor, Intent};
+use crate::domain::json::decode_base64;
+use crate::domain::meta::Version;
+use crate::domain::secret::{Secret, SecretSpec};
+use crate::domain::time::Timestamp;
+use crate::seal::secret::SecretBytes;
+
+/// A secret as it is shown.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Secret)]
+pub(super) struct SecretAnswer<'a> {
+    #[serde(rename = "ID")]
+    #[schema(value_type = String)]
+    id: &'a crate::domain::id::SecretId,
+    #[serde(rename = "Version")]
+    version: Version,
+    #[serde(rename = "CreatedAt")]
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    #[serde(rename = "UpdatedAt")]
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Timestamp,
+    #[serde(rename = "Spec")]
+    spec: &'a SecretSpec,
+}
+
+impl<'a> From<&'a Secret> for SecretAnswer<'a> {
+    fn from(secret: &'a Secret) -> Self {
+        SecretAnswer {
+            id: &secret.id,
+            version: secret.meta.version,
+            created_at: secret.meta.created_at,
+            updated_at: secret.meta.updated_at,
+            spec: &secret.spec,
+        }
+    }
+}
+
+/// A secret as it is sent: the spec and the payload.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+#[schema(as = SecretCreateRequest)]
+pub(super) struct SecretBody {
+    /// Name, unique ignoring case.
+    #[serde(default)]
+    name: String,
+    /// Labels.
+    #[serde(default)]
+    labels: std::collections::BTreeMap<String, String>,
+    /// The payload in base64, 1 to 511,999 bytes before encoding. Never shown again.
+    #[serde(default, deserialize_with = "payload")]
+    #[schema(value_type = Option<String>, format = Byte)]
+    data: Option<SecretBytes>,
+    /// Driver that supplies the payload.
+    driver: Option<Driver>,
+    /// Template engine that renders the payload when a task starts.
+    templating: Option<Driver>,
+}
+
+impl SecretBody {
+    fn split(self) -> (SecretSpec, SecretBytes) {
+        let SecretBody { name, labels, data, driver, templating } = self;
+        let data = data.unwrap_or_else(|| SecretBytes::new(Vec::new()));
+        (SecretSpec { name, labels, driver, templating }, data)
+    }
+}
+
+/// A door: base64 from the body into the wiped type.
+fn payload<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretBytes>, D::Error> {
+    let text = Zeroizing::new(String::deserialize(deserializer)?);
+    decode_base64(&text).map(|bytes| Some(SecretBytes::new(bytes))).map_err(de::Error::custom)
+}
+
+/// An object that was made.
+#[derive(Serialize, ToSchema)]
+pub(super) struct IdResponse {
+    /// Its id.
+    #[serde(rename = "ID")]
+    #[schema(example = "ktnbjxoalbkvbvedmg1urrz8h")]
+    pub id: String,
+}
+
+const KEYS: &[&str] = &["names", "name", "id", "label"];
+
+/// List secrets
+#[utoipa::path(get, path = "/secrets", tag = "Secret", operation_id = "SecretList",
+    params(("filters" = Option<String>, Query, description = "JSON map of `id`, `label`, `name`, `names` to values")),
+    responses((status = 200, body = Vec<SecretAnswer>), (status = 400, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Response<Body>, Failure> {
+    let filters = query.filters(KEYS)?;
+    let view = api.manager.view();
+    view.require_cluster()?;
+    let any_name = KEYS[..3].iter().any(|key| !filters.values(key).is_empty());
+    let passes = |secret: &Secret| {
+        let name = secret.spec.name.to_lowercase();
+        // By name or id: one hit in any of the keys is enough.
+        let named = !any_name
+            || filters.any("names", |value| value.to_lowercase() == name)
+            || filters.any("name", |value| name.starts_with(&value.to_lowercase()))
+            || filters.any("id", |value| secret.id.as_str().starts_with(value));
+        named && filters.passes_labels("label", &secret.spec.labels)
+    };
+    let mut found: Vec<&Secret> =
+        view.secrets().map(|secret| &**secret).filter(|secret| passes(secret)).collect();
+    if any_name {
+        found.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+    }
+    Ok(json_list(found.into_iter().map(SecretAnswer::from), 224))
+}
+
+/// A list as JSON, written into one buffer of about the right size.
+pub(super) fn json_list<T: Serialize>(
+    items: impl ExactSizeIterator<Item = T>,
+    item_len: usize,
+) -> Response<Body> {
+    let mut text = Vec::with_capacity(items.len() * item_len + 3);
+    text.push(b'[');
+    for (at, item) in items.enumerate() {
+        if at > 0 {
+            text.push(b',');
+        }
+        serde_json::to_writer(&mut text, &item).expect("answers are maps of texts and numbers");
+    }
+    text.extend_from_slice(b"]\n");
+    json_text(StatusCode::OK, text)
+}
+
+/// Create a secret
+#[utoipa::path(post, path = "/secrets/create", tag = "Secret", operation_id = "SecretCreate",
+    request_body = SecretBody,
+    responses((status = 201, body = IdResponse), (status = 400, body = ErrorResponse), (status = 409, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn create(
+    State(api): State<Api>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Failure> {
+    let body: SecretBody = decode::body(request).await?;
+    let (spec, data) = body.split();
+    let id = api.manager.create_secret(Actor::Client, spec, data).await?;
+    Ok(json(StatusCode::CREATED, &IdResponse { id: id.to_string() }))
+}
+
+/// Inspect a secret
+#[utoipa::path(get, path = "/secrets/{id}", tag = "Secret", operation_id = "SecretInspect",
+    params(("id" = String, Path, description = "Id, name, or prefix of the id")),
+    responses((status = 200, body = SecretAnswer), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn inspect(
+    State(api): State<Api>,
+    Path(wanted): Path<String>,
+) -> Result<Response<Body>, Failure> {
+    let view = api.manager.view();
+    view.require_cluster()?;
+    let secret = view.find_secret(&wanted)?;
+    Ok(json(StatusCode::OK, &SecretAnswer::from(&**secret)))
+}
+
+/// Update the labels of a secret
+#[utoipa::path(post, path = "/secrets/{id}/update", tag = "Secret", operation_id = "SecretUpdate",
+    params(("id" = String, Path, description = "Id, name, or prefix of the id"),
+        ("version" = u64, Query, description = "The version that was seen")),
+    request_body = SecretBody,
+    responses((status = 200), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn update(
+    State(api): State<Api>,
+    Path(wanted): Path<String>,
+    query: Query,
+    request: Request<Body>,
+) -> Result<Response<Body>, Failure> {
+    let version = query.version().ok_or_else(|| Failure::invalid("invalid secret version"))?;
+    let body: SecretBody = decode::body(request).await?;
+    let view = api.manager.view();
+    view.require_cluster()?;
+    let id = view.find_secret(&wanted)?.id;
+    let (spec, data) = body.split();
+    let keyring = api.manager.store().keyring();
+    let fingerprint = (!data.is_empty()).then(|| keyring.fingerprint(&data));
+    drop(data);
+    let intent = Intent::UpdateSecret { id, version, spec, fingerprint };
+    api.manager.submit(Actor::Client, intent).await?;
+    Ok(empty(StatusCode::OK))
+}
+
+/// Delete a secret
+#[utoipa::path(delete, path = "/secrets/{id}", tag = "Secret", operation_id = "SecretDelete",
+    params(("id" = String, Path, description = "Id, name, or prefix of the id")),
+    responses((status = 204), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn remove(
+    State(api): State<Api>,
+    Path(wanted): Path<String>,
+) -> Result<Response<Body>, Failure> {
+    let view = api.manager.view();
+    view.require_cluster()?;
+    let id = view.find_secret(&wanted)?.id;
+    api.manager.submit(Actor::Client, Intent::RemoveSecret { id }).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}

@@ -1,0 +1,315 @@
+//! `/services`: list, create, inspect, update, remove.
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Request, Response, StatusCode};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::context::{Api, ApiVersion};
+use super::decode;
+use super::error::{ErrorResponse, Failure, empty, json};
+use super::names;
+use super::query::Query;
+use super::secret::json_list;
+use crate::domain::id::ServiceId;
+use crate::domain::intent::{Actor, AuthFrom, Intent};
+use crate::domain::json::is_zero;
+use crate::domain::meta::Version;
+use crate::domain::network::{EndpointSpec, PortConfig};
+use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::service::{
+    ModeKind, RESTART_DELAY_DEFAULT, RegistryAuth, RestartCondition, RestartPolicy, Runtime, Service,
+    ServiceSpec, UpdateConfig, UpdateStatus,
+};
+use crate::domain::task_state::TaskState;
+use crate::domain::time::{Nanoseconds, Timestamp};
+use crate::domain::view::View;
+
+/// A service as it is shown.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+#[schema(as = Service)]
+pub(super) struct ServiceAnswer<'a> {
+    #[serde(rename = "ID")]
+    #[schema(value_type = String)]
+    id: ServiceId,
+    version: Version,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Timestamp,
+    #[schema(value_type = ServiceSpec)]
+    spec: std::borrow::Cow<'a, ServiceSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_spec: Option<&'a ServiceSpec>,
+    endpoint: Endpoint<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    update_status: Option<&'a UpdateStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_status: Option<ServiceStatus>,
+}
+
+/// How a service is reached, as it came out.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Endpoint<'a> {
+    #[schema(value_type = EndpointSpec)]
+    spec: std::borrow::Cow<'a, EndpointSpec>,
+    #[serde(skip_serializing_if = "is_empty")]
+    ports: &'a [PortConfig],
+}
+
+fn is_empty(ports: &&[PortConfig]) -> bool {
+    ports.is_empty()
+}
+
+/// How many tasks a service has and should have.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ServiceStatus {
+    running_tasks: u64,
+    desired_tasks: u64,
+    completed_tasks: u64,
+}
+
+/// A service that was made.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ServiceCreateResponse {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(rename = "Warnings")]
+    warnings: Option<Vec<String>>,
+}
+
+/// A service that was updated.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ServiceUpdateResponse {
+    #[serde(rename = "Warnings")]
+    warnings: Option<Vec<String>>,
+}
+
+impl<'a> ServiceAnswer<'a> {
+    fn new(service: &'a Service) -> Self {
+        let endpoint = service.spec.endpoint_spec.as_ref();
+        ServiceAnswer {
+            id: service.id,
+            version: service.meta.version,
+            created_at: service.meta.created_at,
+            updated_at: service.meta.updated_at,
+            spec: std::borrow::Cow::Borrowed(&service.spec),
+            previous_spec: service.previous_spec.as_ref(),
+            endpoint: Endpoint {
+                spec: endpoint.map_or_else(Default::default, std::borrow::Cow::Borrowed),
+                ports: endpoint.map_or(&[], |endpoint| &endpoint.ports),
+            },
+            update_status: service.update_status.as_ref(),
+            service_status: None,
+        }
+    }
+}
+
+const KEYS: &[&str] = &["name", "id", "label", "mode", "runtime"];
+
+/// List services
+#[utoipa::path(get, path = "/services", tag = "Service", operation_id = "ServiceList",
+    params(("filters" = Option<String>, Query, description = "JSON map of `id`, `label`, `mode`, `name`, `runtime` to values"),
+        ("status" = Option<bool>, Query, description = "Include `ServiceStatus`")),
+    responses((status = 200, body = Vec<ServiceAnswer>), (status = 400, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn list(
+    State(api): State<Api>,
+    version: ApiVersion,
+    query: Query,
+) -> Result<Response<Body>, Failure> {
+    let filters = query.filters(KEYS)?;
+    let with_status = query.strict_bool("status")? && version >= ApiVersion::v1(41);
+    let view = api.manager.view();
+    view.require_cluster()?;
+    let passes = |service: &&Service| {
+        filters.passes("name", |value| service.spec.name.starts_with(value))
+            && filters.passes("id", |value| service.id.as_str().starts_with(value))
+            && filters.passes("mode", |value| service.spec.mode.name() == value)
+            && filters.passes("runtime", |value| value == Runtime::Container.as_str())
+            && filters.passes_labels("label", &service.spec.labels)
+    };
+    let mut found: Vec<&Service> =
+        view.services().map(|service| &**service).filter(passes).collect();
+    if !filters.values("name").is_empty() {
+        found.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+    }
+    let answers = found.into_iter().map(|service| {
+        let mut answer = ServiceAnswer::new(service);
+        answer.service_status = with_status.then(|| status_of(&view, service));
+        answer
+    });
+    Ok(json_list(answers, 512))
+}
+
+fn status_of(view: &View, service: &Service) -> ServiceStatus {
+    let mut status = ServiceStatus { running_tasks: 0, desired_tasks: 0, completed_tasks: 0 };
+    let mode = service.spec.mode.kind();
+    for task in view.tasks_of_service(service.id) {
+        status.running_tasks += u64::from(task.status.state == TaskState::Running);
+        let counts = mode == ModeKind::Global && task.desired_state == TaskState::Running;
+        status.desired_tasks += u64::from(counts);
+    }
+    if let ModeKind::Replicated(replicas) = mode {
+        status.desired_tasks = replicas;
+    }
+    status
+}
+
+/// Create a service
+#[utoipa::path(post, path = "/services/create", tag = "Service", operation_id = "ServiceCreate",
+    params(("X-Registry-Auth" = Option<String>, Header, description = "Registry credentials, base64url JSON")),
+    request_body = ServiceSpec,
+    responses((status = 201, body = ServiceCreateResponse), (status = 400, body = ErrorResponse), (status = 409, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn create(
+    State(api): State<Api>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Failure> {
+    let registry_auth = registry_auth(request.headers());
+    let mut spec = decode_spec(request).await?;
+    let view = api.manager.view();
+    view.require_cluster()?;
+    if spec.name.is_empty() {
+        spec.name = names::make(api.manager.entropy(), |name| view.service_named(name).is_some());
+    }
+    let id = ServiceId::make(api.manager.entropy());
+    let intent = Intent::CreateService { id, spec, registry_auth };
+    api.manager.submit(Actor::Client, intent).await?;
+    let answer = ServiceCreateResponse { id: id.to_string(), warnings: None };
+    Ok(json(StatusCode::CREATED, &answer))
+}
+
+async fn decode_spec(request: Request<Body>) -> Result<ServiceSpec, Failure> {
+    let (parts, body) = request.into_parts();
+    let bytes = decode::read(body).await?;
+    decode::check_object_len(bytes.len())?;
+    let value = decode::value(&parts.headers, &bytes)?;
+    let mut spec: ServiceSpec = decode::from_value(value)?;
+    // Always written, whether sent or not.
+    std::sync::Arc::make_mut(&mut spec.task_template).runtime.get_or_insert(Runtime::Container);
+    if is_zero(&spec.mode) {
+        spec.mode.replicated = Some(Default::default());
+    }
+    if let Some(replicated) = &mut spec.mode.replicated {
+        replicated.replicas.get_or_insert(1);
+    }
+    Ok(spec)
+}
+
+fn registry_auth(headers: &HeaderMap) -> Option<RegistryAuth> {
+    let value = headers.get("X-Registry-Auth")?.to_str().ok()?;
+    (!value.is_empty()).then(|| RegistryAuth(value.to_owned()))
+}
+
+/// Inspect a service
+#[utoipa::path(get, path = "/services/{id}", tag = "Service", operation_id = "ServiceInspect",
+    params(("id" = String, Path, description = "Id, name, or prefix of the id"),
+        ("insertDefaults" = Option<bool>, Query, description = "Fill in what was left out")),
+    responses((status = 200, body = ServiceAnswer), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn inspect(
+    State(api): State<Api>,
+    Path(wanted): Path<String>,
+    query: Query,
+) -> Result<Response<Body>, Failure> {
+    let with_defaults = query.strict_bool("insertDefaults")?;
+    let view = api.manager.view();
+    view.require_cluster()?;
+    let service = view.find_service(&wanted)?;
+    let mut answer = ServiceAnswer::new(service);
+    if with_defaults {
+        answer.spec = std::borrow::Cow::Owned(insert_defaults(&service.spec));
+    }
+    Ok(json(StatusCode::OK, &answer))
+}
+
+/// Grace period of a container that says nothing: 10 s.
+const STOP_GRACE_DEFAULT: Nanoseconds = 10_000_000_000;
+/// How long an updated task is watched when nothing is said: 5 s.
+const MONITOR_DEFAULT: Nanoseconds = 5_000_000_000;
+
+/// The same spec with the values that apply where it says nothing.
+fn insert_defaults(spec: &ServiceSpec) -> ServiceSpec {
+    let mut spec = spec.clone();
+    let template = std::sync::Arc::make_mut(&mut spec.task_template);
+    if let Some(container) = &mut template.container_spec {
+        container.stop_grace_period.get_or_insert(STOP_GRACE_DEFAULT);
+        container.dns_config.get_or_insert_default();
+    }
+    template.resources.get_or_insert_default();
+    template.placement.get_or_insert_default();
+    let restart = template.restart_policy.get_or_insert(RestartPolicy {
+        max_attempts: Some(0),
+        ..RestartPolicy::default()
+    });
+    restart.condition.get_or_insert(RestartCondition::Any);
+    restart.delay.get_or_insert(RESTART_DELAY_DEFAULT);
+    for config in [&mut spec.update_config, &mut spec.rollback_config] {
+        let config = config.get_or_insert(UpdateConfig { parallelism: 1, ..UpdateConfig::default() });
+        if config.monitor == 0 {
+            config.monitor = MONITOR_DEFAULT;
+        }
+    }
+    spec
+}
+
+/// Update a service
+#[utoipa::path(post, path = "/services/{id}/update", tag = "Service", operation_id = "ServiceUpdate",
+    params(("id" = String, Path, description = "Id, name, or prefix of the id"),
+        ("version" = u64, Query, description = "The version that was seen"),
+        ("registryAuthFrom" = Option<String>, Query, description = "`spec` or `previous-spec`"),
+        ("rollback" = Option<String>, Query, description = "`previous` is not supported yet"),
+        ("X-Registry-Auth" = Option<String>, Header, description = "Registry credentials, base64url JSON")),
+    request_body = ServiceSpec,
+    responses((status = 200, body = ServiceUpdateResponse), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn update(
+    State(api): State<Api>,
+    Path(wanted): Path<String>,
+    query: Query,
+    request: Request<Body>,
+) -> Result<Response<Body>, Failure> {
+    let registry_auth = registry_auth(request.headers());
+    let spec = decode_spec(request).await?;
+    let version = query.version().ok_or_else(|| query.bad_version("service"))?;
+    let view = api.manager.view();
+    view.require_cluster()?;
+    let service = view.find_service(&wanted)?;
+    let auth_from = match query.text("registryAuthFrom") {
+        "" | "spec" => AuthFrom::Spec,
+        "previous-spec" => AuthFrom::PreviousSpec,
+        other => return Err(Failure::invalid(format!("invalid registryAuthFrom '{other}'"))),
+    };
+    match query.text("rollback") {
+        "" | "none" => {}
+        "previous" if service.previous_spec.is_none() => {
+            let message = format!("service {} does not have a previous spec", service.id);
+            return Err(Refusal::store(Reason::Precondition, message).into());
+        }
+        "previous" => return Err(Failure::unsupported("rolling a service back is not supported yet")),
+        other => {
+            let message = format!("unrecognized rollback option {other}");
+            return Err(Refusal::front(Reason::Unknown, message).into());
+        }
+    }
+    let id = service.id;
+    let intent = Intent::UpdateService { id, version, spec, registry_auth, auth_from };
+    api.manager.submit(Actor::Client, intent).await?;
+    Ok(json(StatusCode::OK, &ServiceUpdateResponse { warnings: None }))
+}
+
+/// Delete a service
+#[utoipa::path(delete, path = "/services/{id}", tag = "Service", operation_id = "ServiceDelete",
+    params(("id" = String, Path, description = "Id, name, or prefix of the id")),
+    responses((status = 200), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn remove(
+    State(api): State<Api>,
+    Path(wanted): Path<String>,
+) -> Result<Response<Body>, Failure> {
+    let view = api.manager.view();
+    view.require_cluster()?;
+    let id = view.find_service(&wanted)?.id;
+    api.manager.submit(Actor::Client, Intent::RemoveService { id }).await?;
+    Ok(empty(StatusCode::OK))
+}

@@ -1,0 +1,309 @@
+//! `/swarm`: init, inspect, update with token rotation, leave.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::address;
+use super::context::Api;
+use super::decode;
+use super::error::{ErrorResponse, Failure, empty, json};
+use super::query::Query;
+use crate::domain::cluster::{
+    ADDRESS_POOL_DEFAULT, Cluster, ClusterSpec, DATA_PATH_PORT_DEFAULT, JoinTokens,
+    SUBNET_SIZE_DEFAULT,
+};
+use crate::domain::id::ClusterId;
+use crate::domain::intent::{Actor, Intent, SwarmUpdate};
+use crate::domain::meta::Version;
+use crate::domain::node::{Availability, TlsInfo};
+use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::time::Timestamp;
+use crate::manager::{Manager, SwarmWish};
+
+/// The cluster as it is shown.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+#[schema(as = Swarm)]
+pub(super) struct SwarmAnswer<'a> {
+    #[serde(rename = "ID")]
+    #[schema(value_type = String)]
+    id: ClusterId,
+    version: Version,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Timestamp,
+    spec: &'a ClusterSpec,
+    #[serde(rename = "TLSInfo")]
+    tls_info: &'a TlsInfo,
+    root_rotation_in_progress: bool,
+    default_addr_pool: &'a [String],
+    subnet_size: u32,
+    data_path_port: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    join_tokens: Option<JoinTokens>,
+}
+
+impl<'a> From<&'a Cluster> for SwarmAnswer<'a> {
+    fn from(cluster: &'a Cluster) -> Self {
+        SwarmAnswer {
+            id: cluster.id,
+            version: cluster.meta.version,
+            created_at: cluster.meta.created_at,
+            updated_at: cluster.meta.updated_at,
+            spec: &cluster.spec,
+            tls_info: &cluster.tls_info,
+            root_rotation_in_progress: false,
+            default_addr_pool: &cluster.default_addr_pool,
+            subnet_size: cluster.subnet_size,
+            data_path_port: cluster.data_path_port,
+            join_tokens: None,
+        }
+    }
+}
+
+/// A new swarm as it is asked for.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct SwarmInitRequest {
+    /// Address or interface, and port, where nodes are listened for.
+    listen_addr: String,
+    /// Address or interface, and port, that nodes are told.
+    advertise_addr: String,
+    /// Address of overlay traffic.
+    data_path_addr: String,
+    /// UDP port of overlay traffic; 0 is 4789.
+    data_path_port: u32,
+    /// Make the one manager of a swarm that lost the others.
+    force_new_cluster: bool,
+    /// Settings.
+    spec: ClusterSpec,
+    /// Of no effect without `Spec.EncryptionConfig.AutoLockManagers`.
+    auto_lock_managers: bool,
+    /// `active`, `pause` or `drain`.
+    availability: String,
+    /// Pools of overlay networks.
+    default_addr_pool: Vec<String>,
+    /// Prefix length of an overlay network's subnet; 0 is 24.
+    subnet_size: u32,
+}
+
+/// Initialize a new swarm
+#[utoipa::path(post, path = "/swarm/init", tag = "Swarm", operation_id = "SwarmInit",
+    request_body = SwarmInitRequest,
+    responses((status = 200, description = "The id of this node", body = String), (status = 400, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn init(
+    State(api): State<Api>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Failure> {
+    let wish: SwarmInitRequest = decode::body(request).await?;
+    let view = api.manager.view();
+    if wish.force_new_cluster
+        && let Some(cluster) = view.cluster()
+    {
+        // This manager is the only one as it is.
+        return Ok(json(StatusCode::OK, cluster.manager.as_str()));
+    }
+    if view.cluster().is_some() {
+        return Err(already_in_a_swarm());
+    }
+    let node = api.manager.init_swarm(check_init(wish)?).await?;
+    super::attach::after_init(&api).await;
+    Ok(json(StatusCode::OK, node.as_str()))
+}
+
+fn already_in_a_swarm() -> Failure {
+    Failure(Refusal::front(
+        Reason::Unavailable,
+        "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and \
+         join another one.",
+    ))
+}
+
+fn check_init(wish: SwarmInitRequest) -> Result<SwarmWish, Failure> {
+    let unknown = |message: String| Failure(Refusal::front(Reason::Unknown, message));
+    let listen_addr = address::listen(&wish.listen_addr)?;
+    let advertise_addr = address::advertise(&wish.advertise_addr, listen_addr)?;
+    address::check_data_path(&wish.data_path_addr)?;
+    if wish.data_path_port != 0 && !(1024..=49151).contains(&wish.data_path_port) {
+        let port = wish.data_path_port;
+        return Err(unknown(format!(
+            "Datapath port number is not in valid range (1024-49151) : {port}"
+        )));
+    }
+    let subnet_size = if wish.subnet_size == 0 { SUBNET_SIZE_DEFAULT } else { wish.subnet_size };
+    let pools = match wish.default_addr_pool.is_empty() {
+        true => vec![ADDRESS_POOL_DEFAULT.to_owned()],
+        false => wish.default_addr_pool,
+    };
+    address::check_pools(&pools, subnet_size).map_err(unknown)?;
+    let availability = match wish.availability.as_str() {
+        "" => Availability::Active,
+        text => Availability::parse(text).ok_or_else(|| unknown(Availability::unknown(text)))?,
+    };
+    Ok(SwarmWish {
+        listen_addr,
+        advertise_addr,
+        spec: wish.spec.with_defaults(),
+        availability,
+        default_addr_pool: pools,
+        subnet_size,
+        data_path_port: if wish.data_path_port == 0 { DATA_PATH_PORT_DEFAULT } else { wish.data_path_port },
+    })
+}
+
+/// Inspect the swarm
+#[utoipa::path(get, path = "/swarm", tag = "Swarm", operation_id = "SwarmInspect",
+    responses((status = 200, body = SwarmAnswer), (status = 503, body = ErrorResponse)))]
+pub(super) async fn inspect(State(api): State<Api>) -> Result<Response<Body>, Failure> {
+    let view = api.manager.view();
+    let cluster = view.require_cluster()?;
+    let mut answer = SwarmAnswer::from(&**cluster);
+    answer.join_tokens = Some(Manager::join_tokens(&view));
+    Ok(json(StatusCode::OK, &answer))
+}
+
+/// Update the swarm
+#[utoipa::path(post, path = "/swarm/update", tag = "Swarm", operation_id = "SwarmUpdate",
+    params(("version" = u64, Query, description = "The version that was seen"),
+        ("rotateWorkerToken" = Option<bool>, Query, description = "Make a new worker token"),
+        ("rotateManagerToken" = Option<bool>, Query, description = "Make a new manager token"),
+        ("rotateManagerUnlockKey" = Option<bool>, Query, description = "Not supported yet")),
+    request_body = ClusterSpec,
+    responses((status = 200), (status = 400, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn update(
+    State(api): State<Api>,
+    query: Query,
+    request: Request<Body>,
+) -> Result<Response<Body>, Failure> {
+    let (parts, body) = request.into_parts();
+    let sent = decode::value(&parts.headers, &decode::read(body).await?)?;
+    let as_sent: ClusterSpec = decode::from_value(sent.clone())?;
+    let version = query.version().ok_or_else(|| query.bad_version("swarm"))?;
+    let rotate_worker = query.strict_bool("rotateWorkerToken")?;
+    let rotate_manager = query.strict_bool("rotateManagerToken")?;
+    let rotate_unlock_key = query.strict_bool("rotateManagerUnlockKey")?;
+    let view = api.manager.view();
+    let cluster = view.require_cluster()?;
+    drop(as_sent);
+    // What is left out stays as it is: a client that sends a part of the settings does not want the
+    // rest set to zero.
+    let mut merged = serde_json::to_value(&cluster.spec)
+        .map_err(|error| Failure(Refusal::front(Reason::Unknown, error.to_string())))?;
+    merge(&mut merged, sent);
+    let spec: ClusterSpec = decode::from_value(merged)?;
+    if rotate_unlock_key {
+        return Err(Failure::unsupported("autolock is not supported yet, so there is no unlock key"));
+    }
+    let update = SwarmUpdate {
+        version,
+        spec,
+        worker_secret: rotate_worker.then(|| api.manager.make_join_secret()),
+        manager_secret: rotate_manager.then(|| api.manager.make_join_secret()),
+    };
+    api.manager.submit(Actor::Client, Intent::UpdateSwarm(Box::new(update))).await?;
+    Ok(empty(StatusCode::OK))
+}
+
+/// Lays what was sent over what is there. Keys are the same in any case; a map of labels replaces
+/// the one before.
+fn merge(known: &mut Value, sent: Value) {
+    let (Value::Object(known), Value::Object(sent)) = (known, sent) else { return };
+    for (key, value) in sent {
+        let name = known.keys().find(|known| known.eq_ignore_ascii_case(&key)).cloned();
+        let name = name.unwrap_or(key);
+        match known.get_mut(&name) {
+            _ if value.is_null() && !name.eq_ignore_ascii_case("labels") => {}
+            Some(inner @ Value::Object(_)) if !name.eq_ignore_ascii_case("labels") => {
+                merge(inner, value);
+            }
+            _ => {
+                known.insert(name, value);
+            }
+        }
+    }
+}
+
+/// Leave the swarm
+#[utoipa::path(post, path = "/swarm/leave", tag = "Swarm", operation_id = "SwarmLeave",
+    params(("force" = Option<bool>, Query, description = "Even though this is the last manager, whose state goes with it")),
+    responses((status = 200), (status = 503, body = ErrorResponse)))]
+pub(super) async fn leave(State(api): State<Api>, query: Query) -> Result<Response<Body>, Failure> {
+    let view = api.manager.view();
+    let unavailable = |text: &str| Failure(Refusal::front(Reason::Unavailable, text));
+    let Some(cluster) = view.cluster() else {
+        return Err(unavailable("This node is not part of a swarm"));
+    };
+    if !query.loose_bool("force") {
+        return Err(unavailable(
+            "You are attempting to leave the swarm on a node that is participating as a manager. \
+             Removing the last manager erases all current state of the swarm. Use `--force` to \
+             ignore this message. ",
+        ));
+    }
+    super::attach::before_leave(&api, cluster).await;
+    api.manager.leave_swarm().await?;
+    Ok(empty(StatusCode::OK))
+}
+
+/// A wish to join another swarm, as it is sent.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct SwarmJoinRequest {
+    listen_addr: String,
+    advertise_addr: String,
+    data_path_addr: String,
+    /// Managers of the swarm to join.
+    remote_addrs: Vec<String>,
+    join_token: String,
+    availability: String,
+}
+
+/// Join another swarm
+#[utoipa::path(post, path = "/swarm/join", tag = "Swarm", operation_id = "SwarmJoin",
+    request_body = SwarmJoinRequest,
+    responses((status = 400, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn join(
+    State(api): State<Api>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Failure> {
+    let wish: SwarmJoinRequest = decode::body(request).await?;
+    if api.manager.view().cluster().is_some() {
+        return Err(already_in_a_swarm());
+    }
+    if wish.remote_addrs.is_empty() {
+        return Err(Failure::invalid("at least 1 RemoteAddr is required to join"));
+    }
+    Err(Failure::unsupported(
+        "purser cannot join another manager yet; have the engine of this host join as a node \
+         (docker -H unix:///var/run/docker.sock swarm join …)",
+    ))
+}
+
+/// The key that unlocks a manager
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct UnlockKeyResponse {
+    /// Empty: autolock is off.
+    unlock_key: &'static str,
+}
+
+/// Get the unlock key
+#[utoipa::path(get, path = "/swarm/unlockkey", tag = "Swarm", operation_id = "SwarmUnlockkey",
+    responses((status = 200, body = UnlockKeyResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn unlock_key(State(api): State<Api>) -> Result<Response<Body>, Failure> {
+    api.manager.view().require_cluster()?;
+    Ok(json(StatusCode::OK, &UnlockKeyResponse { unlock_key: "" }))
+}
+
+/// Unlock a locked manager
+#[utoipa::path(post, path = "/swarm/unlock", tag = "Swarm", operation_id = "SwarmUnlock",
+    responses((status = 409, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn unlock(State(api): State<Api>) -> Result<Response<Body>, Failure> {
+    api.manager.view().require_cluster()?;
+    Err(Failure(Refusal::front(Reason::Conflict, "swarm is not locked")))
+}
