@@ -43,13 +43,8 @@ impl App {
         let stop = CancellationToken::new();
         let store_stop = CancellationToken::new();
         let listeners = Listeners::open(&config.http).await?;
-        let opened = store::open(
-            &config.store,
-            unlock,
-            clock.clone(),
-            entropy.clone(),
-            store_stop.clone(),
-        );
+        let opened =
+            store::open(&config.store, unlock, clock.clone(), entropy.clone(), store_stop.clone());
         let (store, writer) = opened.await.context("the store cannot be opened")?;
         let manager = Manager::new(store, clock, entropy, stop.clone());
         manager.start().await.context("the swarm of the store cannot be led")?;

@@ -141,8 +141,10 @@ impl Options {
         };
         let read = |source| ConfigError::Read { path: path.clone(), source };
         let text = std::fs::read_to_string(&path).map_err(read)?;
-        let file: Options = toml::from_str(&text)
-            .map_err(|source| ConfigError::Parse { path: path.clone(), source: Box::new(source) })?;
+        let file: Options = toml::from_str(&text).map_err(|source| ConfigError::Parse {
+            path: path.clone(),
+            source: Box::new(source),
+        })?;
         Ok(Options {
             data_dir: self.data_dir.or(file.data_dir),
             socket: self.socket.or(file.socket),

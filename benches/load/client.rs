@@ -61,14 +61,8 @@ impl Request {
         }
         text += "\r\n";
         text += body;
-        let start = text
-            .find(placeholder)
-            .expect("the placeholder is part of path or body");
-        Request {
-            bytes: text.into_bytes(),
-            slot: start..start + placeholder.len(),
-            expected,
-        }
+        let start = text.find(placeholder).expect("the placeholder is part of path or body");
+        Request { bytes: text.into_bytes(), slot: start..start + placeholder.len(), expected }
     }
 
     fn fill(&mut self, text: &str) -> &[u8] {
@@ -122,10 +116,7 @@ impl Client {
                 sent += 1;
             }
         }
-        Ok(Work {
-            count: received,
-            time: start.elapsed(),
-        })
+        Ok(Work { count: received, time: start.elapsed() })
     }
 
     /// Sends one request and returns the whole body; for all that is not measured.
@@ -147,9 +138,8 @@ impl Client {
             if filled == self.buffer.len() {
                 self.buffer.resize(2 * filled, 0);
             }
-            let count = self.connections[turn]
-                .read(&mut self.buffer[filled..])
-                .context("no answer")?;
+            let count =
+                self.connections[turn].read(&mut self.buffer[filled..]).context("no answer")?;
             ensure!(count > 0, "the server has closed the connection");
             filled += count;
             if head.is_none() {
@@ -204,11 +194,7 @@ impl Head {
             }
         }
         let status = status.with_context(|| format!("not HTTP: {text}"))?;
-        Ok(Some(Head {
-            status,
-            bytes: end + 4,
-            length,
-        }))
+        Ok(Some(Head { status, bytes: end + 4, length }))
     }
 
     /// Whether this is the whole body. JSON holds no bare line break between two of its bytes, so
@@ -232,12 +218,8 @@ fn unchunk(mut body: &[u8]) -> Result<Vec<u8>> {
         if size == 0 {
             return Ok(whole);
         }
-        let chunk = body
-            .get(line + 2..line + 2 + size)
-            .context("a chunk cut short")?;
+        let chunk = body.get(line + 2..line + 2 + size).context("a chunk cut short")?;
         whole.extend_from_slice(chunk);
-        body = body
-            .get(line + 4 + size..)
-            .context("a chunk without an end")?;
+        body = body.get(line + 4 + size..).context("a chunk without an end")?;
     }
 }

@@ -89,10 +89,7 @@ fn subjects(args: &[String]) -> Result<Vec<Subject>> {
         args.get(at + 1).cloned()
     };
     let servers = if let Some(socket) = option("--socket") {
-        let pid = option("--pid")
-            .map(|pid| pid.parse())
-            .transpose()
-            .context("--pid")?;
+        let pid = option("--pid").map(|pid| pid.parse()).transpose().context("--pid")?;
         vec![Server::running(PathBuf::from(socket), pid)]
     } else {
         match option("--only").as_deref() {
@@ -108,9 +105,7 @@ fn subjects(args: &[String]) -> Result<Vec<Subject>> {
 fn measure(subjects: &mut [Subject]) -> Result<Vec<Row>> {
     let idle = memory(subjects);
     for subject in &mut *subjects {
-        subject
-            .warm_up()
-            .with_context(|| format!("warming up {}", subject.server.name))?;
+        subject.warm_up().with_context(|| format!("warming up {}", subject.server.name))?;
     }
     let create_single = in_turns(subjects, "create, 1 connection", Subject::create_single)?;
     let create = in_turns(subjects, "create, 16 connections", Subject::create)?;
@@ -122,12 +117,7 @@ fn measure(subjects: &mut [Subject]) -> Result<Vec<Row>> {
     let loaded = memory(subjects);
     let delete = in_turns(subjects, "delete", Subject::delete)?;
 
-    let row = |what, unit, values, budget| Row {
-        what,
-        unit,
-        values,
-        budget,
-    };
+    let row = |what, unit, values, budget| Row { what, unit, values, budget };
     let rate = |works: Vec<Work>| works.iter().map(|work| Some(work.per_second())).collect();
     let time = |works: Vec<Work>| works.iter().map(|work| Some(work.seconds_each())).collect();
     Ok(vec![
@@ -149,18 +139,8 @@ fn measure(subjects: &mut [Subject]) -> Result<Vec<Row>> {
             rate(inspect),
             Some(Budget::AtLeast(5.0)),
         ),
-        row(
-            "list of 10,000",
-            Unit::Seconds,
-            time(list),
-            Some(Budget::AtMostOneIn(10.0)),
-        ),
-        row(
-            "delete, 16 connections",
-            Unit::PerSecond,
-            rate(delete),
-            None,
-        ),
+        row("list of 10,000", Unit::Seconds, time(list), Some(Budget::AtMostOneIn(10.0))),
+        row("delete, 16 connections", Unit::PerSecond, rate(delete), None),
         row("resident memory, no secrets", Unit::Bytes, idle, None),
         row("resident memory, 10,000 secrets", Unit::Bytes, loaded, None),
     ])
@@ -188,10 +168,7 @@ fn in_turns(
 }
 
 fn memory(subjects: &[Subject]) -> Vec<Option<f64>> {
-    subjects
-        .iter()
-        .map(|subject| subject.server.resident_bytes())
-        .collect()
+    subjects.iter().map(|subject| subject.server.resident_bytes()).collect()
 }
 
 /// A server, the connections to it, and what it has been asked so far.
@@ -215,9 +192,8 @@ impl Subject {
     fn new(server: Server) -> Result<Self> {
         // Stands where each request has a name or an id of this length.
         const ID: &str = "0000000000000000000000000";
-        let started = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .context("the clock is before 1970")?;
+        let started =
+            SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
         let run = format!("{:x}", started.as_millis());
         let name = name(&run, 0);
         let data = STANDARD.encode([b'x'; SECRET_BYTES]);
@@ -256,14 +232,8 @@ impl Subject {
     }
 
     fn create_some(&mut self, count: usize, connections: usize) -> Result<Work> {
-        let names: Vec<String> = (0..count)
-            .map(|n| name(&self.run, self.names_used + n))
-            .collect();
-        let client = if connections == 1 {
-            &mut self.single
-        } else {
-            &mut self.many
-        };
+        let names: Vec<String> = (0..count).map(|n| name(&self.run, self.names_used + n)).collect();
+        let client = if connections == 1 { &mut self.single } else { &mut self.many };
         let work = client.drive(&mut self.create, &names, TURN_TIME_MAX, |body| {
             self.ids.push(created_id(body)?);
             Ok(())
@@ -284,34 +254,26 @@ impl Subject {
             let name = secret["Spec"]["Name"].as_str();
             name.is_some_and(|name| name.contains(&self.run))
         });
-        ensure!(
-            ours.count() == SECRETS,
-            "the list does not have all that was created"
-        );
+        ensure!(ours.count() == SECRETS, "the list does not have all that was created");
         Ok(())
     }
 
     /// Inspects in an order far from that of creation, which no cache of recent writes helps.
     fn inspect(&mut self) -> Result<Work> {
         const STRIDE: usize = 7_919; // a prime, so that every secret has its turn
-        let ids: Vec<String> = (0..INSPECT_PER_TURN)
-            .map(|n| self.ids[n * STRIDE % self.ids.len()].clone())
-            .collect();
-        self.many
-            .drive(&mut self.inspect, &ids, TURN_TIME_MAX, |_| Ok(()))
+        let ids: Vec<String> =
+            (0..INSPECT_PER_TURN).map(|n| self.ids[n * STRIDE % self.ids.len()].clone()).collect();
+        self.many.drive(&mut self.inspect, &ids, TURN_TIME_MAX, |_| Ok(()))
     }
 
     fn list(&mut self) -> Result<Work> {
         let lists = vec![String::new(); LIST_PER_TURN];
-        self.single
-            .drive(&mut self.list, &lists, TURN_TIME_MAX, |_| Ok(()))
+        self.single.drive(&mut self.list, &lists, TURN_TIME_MAX, |_| Ok(()))
     }
 
     fn delete(&mut self) -> Result<Work> {
         let ids = &self.ids[self.ids.len().saturating_sub(DELETE_PER_TURN)..];
-        let work = self
-            .many
-            .drive(&mut self.delete, ids, TURN_TIME_MAX, |_| Ok(()))?;
+        let work = self.many.drive(&mut self.delete, ids, TURN_TIME_MAX, |_| Ok(()))?;
         let first = self.ids.len() - ids.len();
         self.ids.drain(first..first + work.count);
         Ok(work)
@@ -325,9 +287,7 @@ fn name(run: &str, number: usize) -> String {
 /// Reads `{"ID":"…"}` without the cost of a JSON parser.
 fn created_id(body: &[u8]) -> Result<String> {
     let text = std::str::from_utf8(body)?;
-    let id = text
-        .split_once(r#""ID":""#)
-        .and_then(|(_, rest)| rest.split_once('"'));
+    let id = text.split_once(r#""ID":""#).and_then(|(_, rest)| rest.split_once('"'));
     let (id, _) = id.with_context(|| format!("no id in {text}"))?;
     Ok(id.to_owned())
 }

@@ -37,15 +37,8 @@ impl Server {
         let home = scratch().join(NODE);
         let socket = home.join("docker.sock");
         init_swarm(&socket, &format!("{}:2377", address.trim()))?;
-        let pid = fs::read_to_string(home.join("docker.pid"))?
-            .trim()
-            .parse()?;
-        Ok(Server {
-            name: "real manager",
-            socket,
-            pid: Some(pid),
-            _running: Some(running),
-        })
+        let pid = fs::read_to_string(home.join("docker.pid"))?.trim().parse()?;
+        Ok(Server { name: "real manager", socket, pid: Some(pid), _running: Some(running) })
     }
 
     pub fn start_purser() -> Result<Self> {
@@ -76,29 +69,17 @@ impl Server {
         let mut running = Running::Purser { child, home };
         running.wait_until_ready(&socket)?;
         init_swarm(&socket, PURSER_ADDRESS)?;
-        Ok(Server {
-            name: "purser",
-            socket,
-            pid: Some(pid),
-            _running: Some(running),
-        })
+        Ok(Server { name: "purser", socket, pid: Some(pid), _running: Some(running) })
     }
 
     /// A manager which somebody else runs, and whose swarm is initialised.
     pub fn running(socket: PathBuf, pid: Option<u32>) -> Self {
-        Server {
-            name: "server",
-            socket,
-            pid,
-            _running: None,
-        }
+        Server { name: "server", socket, pid, _running: None }
     }
 
     pub fn resident_bytes(&self) -> Option<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid?)).ok()?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
         let kib: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
         Some(kib * 1024.0)
     }
@@ -116,19 +97,12 @@ impl Running {
         };
         let ping = Request::new("GET", "/_ping", "", "", 200);
         let deadline = Instant::now() + START_TIME_MAX;
-        while Client::connect(socket, 1)
-            .and_then(|mut client| client.fetch(&ping))
-            .is_err()
-        {
+        while Client::connect(socket, 1).and_then(|mut client| client.fetch(&ping)).is_err() {
             let log = || fs::read_to_string(home.join("log")).unwrap_or_default();
             if let Some(status) = child.try_wait()? {
                 bail!("purser has ended ({status}):\n{}", log());
             }
-            ensure!(
-                Instant::now() < deadline,
-                "purser does not answer:\n{}",
-                log()
-            );
+            ensure!(Instant::now() < deadline, "purser does not answer:\n{}", log());
             thread::sleep(Duration::from_millis(20));
         }
         Ok(())
@@ -175,9 +149,7 @@ fn engine(command: &str) -> Result<String> {
 fn init_swarm(socket: &Path, address: &str) -> Result<()> {
     let body = format!(r#"{{"ListenAddr":"{address}","AdvertiseAddr":"{address}"}}"#);
     let init = Request::new("POST", "/v1.41/swarm/init", &body, "", 200);
-    Client::connect(socket, 1)?
-        .fetch(&init)
-        .context("swarm init")?;
+    Client::connect(socket, 1)?.fetch(&init).context("swarm init")?;
     thread::sleep(SETTLE_TIME);
     Ok(())
 }
@@ -185,10 +157,6 @@ fn init_swarm(socket: &Path, address: &str) -> Result<()> {
 fn write_unlock_key(path: &Path) -> Result<()> {
     let mut key = [0; 32];
     File::open("/dev/urandom")?.read_exact(&mut key)?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     Ok(writeln!(file, "SWMKEY-1-{}", STANDARD_NO_PAD.encode(key))?)
 }

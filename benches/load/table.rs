@@ -48,13 +48,8 @@ pub fn render(servers: &[&str], rows: &[Row]) -> String {
     header.extend(["ratio", "budget", "met"].map(str::to_owned));
     let mut lines = vec![header];
     lines.extend(rows.iter().map(cells));
-    let width = |column: usize| {
-        lines
-            .iter()
-            .map(|line| line[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
+    let width =
+        |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
 
     let mut text = String::new();
@@ -77,9 +72,7 @@ fn cells(row: &Row) -> Vec<String> {
     let none = || "–".to_owned();
     let mut cells = vec![row.what.to_owned()];
     cells.extend(
-        row.values
-            .iter()
-            .map(|value| value.map_or_else(none, |value| quantity(value, row.unit))),
+        row.values.iter().map(|value| value.map_or_else(none, |value| quantity(value, row.unit))),
     );
     cells.push(row.ratio().map_or_else(none, times));
     cells.push(match row.budget {
@@ -87,10 +80,7 @@ fn cells(row: &Row) -> Vec<String> {
         Some(Budget::AtLeast(factor)) => format!("≥ {factor}×"),
         Some(Budget::AtMostOneIn(factor)) => format!("≤ 1/{factor}"),
     });
-    cells.push(
-        row.met()
-            .map_or_else(none, |met| if met { "yes" } else { "no" }.to_owned()),
-    );
+    cells.push(row.met().map_or_else(none, |met| if met { "yes" } else { "no" }.to_owned()));
     cells
 }
 
@@ -103,9 +93,5 @@ fn quantity(value: f64, unit: Unit) -> String {
 }
 
 fn times(ratio: f64) -> String {
-    if ratio < 1.0 {
-        format!("1/{:.1}", 1.0 / ratio)
-    } else {
-        format!("{ratio:.1}×")
-    }
+    if ratio < 1.0 { format!("1/{:.1}", 1.0 / ratio) } else { format!("{ratio:.1}×") }
 }

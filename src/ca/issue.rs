@@ -58,9 +58,12 @@ impl Root {
             return Err(malformed);
         };
         if request.verify_signature().is_err() {
-            return Err(CaError::Malformed("the certificate request is not signed with its own key"));
+            return Err(CaError::Malformed(
+                "the certificate request is not signed with its own key",
+            ));
         }
-        let key = SubjectPublicKeyInfo::from_der(request.certification_request_info.subject_pki.raw)?;
+        let key =
+            SubjectPublicKeyInfo::from_der(request.certification_request_info.subject_pki.raw)?;
         self.sign_key(&key, holder, now, life)
     }
 

@@ -19,7 +19,12 @@ pub(super) struct Args {
     #[command(flatten)]
     options: Options,
     /// Where nodes are listened for, when a swarm is made
-    #[arg(long, env = "PURSER_LISTEN_ADDR", value_name = "ADDR[:PORT]", default_value = "0.0.0.0:2377")]
+    #[arg(
+        long,
+        env = "PURSER_LISTEN_ADDR",
+        value_name = "ADDR[:PORT]",
+        default_value = "0.0.0.0:2377"
+    )]
     listen_addr: String,
     /// What nodes are told, when a swarm is made [default: the address of this host]
     #[arg(long, env = "PURSER_ADVERTISE_ADDR", value_name = "ADDR[:PORT]")]
@@ -72,7 +77,9 @@ fn read_or_make_key(config: &Config) -> anyhow::Result<UnlockKey> {
 
 fn is_missing(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause.downcast_ref::<UnlockError>().is_some_and(|error| matches!(error, UnlockError::Missing(_)))
+        cause
+            .downcast_ref::<UnlockError>()
+            .is_some_and(|error| matches!(error, UnlockError::Missing(_)))
     })
 }
 
@@ -81,11 +88,15 @@ const INIT_TIME: Duration = Duration::from_secs(60);
 
 /// Sends a request to our own socket.
 pub(super) fn post(socket: &Path, path: &str, body: &str) -> anyhow::Result<String> {
-    request(socket, INIT_TIME, &format!(
-        "POST {path} HTTP/1.1\r\nHost: purser\r\nConnection: close\r\n\
+    request(
+        socket,
+        INIT_TIME,
+        &format!(
+            "POST {path} HTTP/1.1\r\nHost: purser\r\nConnection: close\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    ))
+            body.len()
+        ),
+    )
 }
 
 /// Sends the text of a request and returns the body of the answer.

@@ -48,9 +48,8 @@ impl AssignmentSet {
 
     /// What has to be sent to a node that holds `self` so that it holds `wanted`.
     pub(super) fn difference(&self, wanted: &AssignmentSet) -> Difference {
-        let changed = |(id, state): (&TaskId, &TaskState)| {
-            (self.tasks.get(id) != Some(state)).then_some(*id)
-        };
+        let changed =
+            |(id, state): (&TaskId, &TaskState)| (self.tasks.get(id) != Some(state)).then_some(*id);
         Difference {
             put_secrets: wanted.secrets.difference(&self.secrets).copied().collect(),
             put_tasks: wanted.tasks.iter().filter_map(changed).collect(),

@@ -57,8 +57,8 @@ impl NodeCa for Certificates {
             tracing::info!(node = %node, "certificate renewed");
             node
         } else {
-            let availability = wire::node::availability_from(message.availability)
-                .unwrap_or(Availability::Active);
+            let availability =
+                wire::node::availability_from(message.availability).unwrap_or(Availability::Active);
             let admitted = self.manager.admit(&message.token, message.csr, availability).await;
             let node = admitted.map_err(|refusal| {
                 tracing::warn!(addr = %peer.addr, why = %refusal, "a host was not admitted");

@@ -32,10 +32,13 @@ impl Peer {
     pub(super) fn member(&self, view: &View) -> Result<NodeId, Status> {
         let cluster = cluster(view)?;
         let identity = self.identity.as_ref();
-        let identity = identity
-            .ok_or_else(|| Status::permission_denied("unauthorized: no valid client certificate"))?;
+        let identity = identity.ok_or_else(|| {
+            Status::permission_denied("unauthorized: no valid client certificate")
+        })?;
         if identity.cluster != cluster.id.as_str() {
-            return Err(Status::permission_denied("unauthorized: a certificate of another cluster"));
+            return Err(Status::permission_denied(
+                "unauthorized: a certificate of another cluster",
+            ));
         }
         if cluster.barred.contains_key(&identity.node) {
             let node = identity.node;

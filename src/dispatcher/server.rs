@@ -73,10 +73,11 @@ impl Connection {
     async fn run(self, stream: TcpStream) {
         let Some((stream, peer)) = self.handshake(stream).await else { return };
         let routes = self.routes.clone();
-        let service = tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-            request.extensions_mut().insert(peer.clone());
-            routes.clone().oneshot(request)
-        });
+        let service =
+            tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert(peer.clone());
+                routes.clone().oneshot(request)
+            });
         let served = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_EVERY)

@@ -56,7 +56,8 @@ impl Calls {
         id: impl Fn(&T) -> &str,
     ) -> Result<(NodeId, Session), Status> {
         let node = Peer::of(request)?.member(view)?;
-        let id: SessionId = id(request.get_ref()).parse().map_err(|_| session_status(SessionError::Invalid))?;
+        let id: SessionId =
+            id(request.get_ref()).parse().map_err(|_| session_status(SessionError::Invalid))?;
         let session = self.manager.sessions().current(node, id).map_err(session_status)?;
         Ok((node, session))
     }
@@ -145,7 +146,9 @@ impl Dispatcher for Calls {
         for update in updates {
             // A task that is not known is no error: the agent would build a new session and say it
             // again.
-            let Some(task) = update.task_id.parse().ok().and_then(|id| view.task(id)) else { continue };
+            let Some(task) = update.task_id.parse().ok().and_then(|id| view.task(id)) else {
+                continue;
+            };
             if task.node_id != Some(node) {
                 return Err(Status::permission_denied("that task is assigned to another node"));
             }

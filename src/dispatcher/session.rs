@@ -52,7 +52,10 @@ impl Messages {
         receiver
     }
 
-    async fn run(mut self, sender: &mpsc::Sender<Result<SessionMessage, Status>>) -> Option<Status> {
+    async fn run(
+        mut self,
+        sender: &mpsc::Sender<Result<SessionMessage, Status>>,
+    ) -> Option<Status> {
         let mut sent: Option<Content> = None;
         loop {
             self.bell.mark_unchanged();

@@ -118,7 +118,10 @@ impl Default for ClusterSpec {
                 heartbeat_tick: 1,
             },
             dispatcher: DispatcherConfig { heartbeat_period: HEARTBEAT_PERIOD_DEFAULT },
-            ca_config: CaConfig { node_cert_expiry: NODE_CERT_EXPIRY_DEFAULT, ..Default::default() },
+            ca_config: CaConfig {
+                node_cert_expiry: NODE_CERT_EXPIRY_DEFAULT,
+                ..Default::default()
+            },
             task_defaults: TaskDefaults::default(),
             encryption_config: EncryptionConfig::default(),
         }
@@ -271,4 +274,3 @@ impl ClusterSpec {
         }
     }
 }
-

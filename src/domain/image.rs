@@ -42,9 +42,10 @@ fn is_host(host: &str) -> bool {
         Some((name, port)) if !name.ends_with(']') || host.ends_with(port) => (name, Some(port)),
         _ => (host, None),
     };
-    let is_v6 = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).is_some_and(|address| {
-        address.parse::<std::net::Ipv6Addr>().is_ok()
-    });
+    let is_v6 = name
+        .strip_prefix('[')
+        .and_then(|n| n.strip_suffix(']'))
+        .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
     let is_label = |label: &str| {
         !label.is_empty()
             && !label.starts_with('-')
@@ -60,8 +61,8 @@ fn is_host(host: &str) -> bool {
 fn is_component(component: &str) -> bool {
     let is_word = |b: u8| b.is_ascii_digit() || b.is_ascii_lowercase();
     let bytes = component.as_bytes();
-    let ends_well = bytes.first().copied().is_some_and(is_word)
-        && bytes.last().copied().is_some_and(is_word);
+    let ends_well =
+        bytes.first().copied().is_some_and(is_word) && bytes.last().copied().is_some_and(is_word);
     ends_well
         && bytes.chunk_by(|a, b| is_word(*a) == is_word(*b)).all(|run| {
             is_word(run[0]) || matches!(run, b"." | b"_" | b"__") || run.iter().all(|b| *b == b'-')
@@ -94,8 +95,16 @@ mod tests {
     fn references_are_judged_as_an_engine_judges_them() {
         let digest = format!("busybox@sha256:{}", "a".repeat(64));
         let good = [
-            "redis:alpine", "busybox", "a/b/c", "localhost/x", "localhost:5000/x:1.0", "a__b/c-d--e",
-            "registry.example.com/team/app:v1", "Host/x", "[::1]:5000/x", "redis:Alpine_1.2-x",
+            "redis:alpine",
+            "busybox",
+            "a/b/c",
+            "localhost/x",
+            "localhost:5000/x:1.0",
+            "a__b/c-d--e",
+            "registry.example.com/team/app:v1",
+            "Host/x",
+            "[::1]:5000/x",
+            "redis:Alpine_1.2-x",
             &digest,
         ];
         for text in good {
@@ -103,7 +112,18 @@ mod tests {
         }
         let id = "a".repeat(64);
         let bad = [
-            "", "A:b:c", "A", "a b", "a/", "/a", "a:", "a@sha256:1", "a___b", "a..b", ":tag", "a/B",
+            "",
+            "A:b:c",
+            "A",
+            "a b",
+            "a/",
+            "/a",
+            "a:",
+            "a@sha256:1",
+            "a___b",
+            "a..b",
+            ":tag",
+            "a/B",
             &id,
         ];
         for text in bad {

@@ -9,7 +9,18 @@ use super::time::Timestamp;
 /// The cluster-wide index of the write that last touched an object. Written as `{"Index":18}`, and
 /// as `{}` when zero. Comparable for equality; gaps are normal.
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    ToSchema,
 )]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Version {

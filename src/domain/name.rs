@@ -32,7 +32,8 @@ pub fn check_payload_name(name: &str) -> Result<(), Refusal> {
         return Err(Refusal::invalid("name must be provided"));
     }
     let bytes = name.as_bytes();
-    let ends_well = bytes[0].is_ascii_alphanumeric() && bytes[bytes.len() - 1].is_ascii_alphanumeric();
+    let ends_well =
+        bytes[0].is_ascii_alphanumeric() && bytes[bytes.len() - 1].is_ascii_alphanumeric();
     let inner_well =
         bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     if bytes.len() > PAYLOAD_NAME_LEN_MAX || !ends_well || !inner_well {

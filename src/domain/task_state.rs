@@ -78,7 +78,10 @@ pub fn may_move(mover: Mover, from: TaskState, to: TaskState) -> bool {
         Mover::Allocator => from == New && to == Pending,
         Mover::Scheduler => from == Pending && matches!(to, Pending | Assigned),
         Mover::Agent => {
-            from >= Assigned && from <= TaskState::Running && (Accepted..=Rejected).contains(&to) && to >= from
+            from >= Assigned
+                && from <= TaskState::Running
+                && (Accepted..=Rejected).contains(&to)
+                && to >= from
         }
         Mover::Reaper => !from.is_terminal() && to == Orphaned,
     }

@@ -36,10 +36,7 @@ impl Timestamp {
     /// The moment this many nanoseconds after 1970. Moments outside of years 1 to 9999 become the
     /// nearest end of that range.
     pub fn from_unix_nanos(nanos: i128) -> Timestamp {
-        let clamped = nanos.clamp(
-            Self::ZERO.0.unix_timestamp_nanos(),
-            253_402_300_799 * NANOS,
-        );
+        let clamped = nanos.clamp(Self::ZERO.0.unix_timestamp_nanos(), 253_402_300_799 * NANOS);
         Timestamp(OffsetDateTime::from_unix_timestamp_nanos(clamped).unwrap_or(Self::ZERO.0))
     }
 

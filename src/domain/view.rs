@@ -328,8 +328,7 @@ fn find<'v, K, T>(
     let Some(lowest) = Id::lowest_with(wanted) else {
         return Err(Refusal::not_found(word, wanted));
     };
-    let mut matches =
-        objects.range(lowest..).take_while(|(id, _)| id.as_str().starts_with(wanted));
+    let mut matches = objects.range(lowest..).take_while(|(id, _)| id.as_str().starts_with(wanted));
     match (matches.next(), matches.count()) {
         (None, _) => Err(Refusal::not_found(word, wanted)),
         (Some((_, object)), 0) => Ok(object),

@@ -108,7 +108,8 @@ impl Engine {
 
 fn standing(info: &Value, node: NodeId, door: &str) -> Standing {
     let swarm = info.get("Swarm");
-    let text = |key: &str| swarm.and_then(|swarm| swarm.get(key)).and_then(Value::as_str).unwrap_or("");
+    let text =
+        |key: &str| swarm.and_then(|swarm| swarm.get(key)).and_then(Value::as_str).unwrap_or("");
     if matches!(text("LocalNodeState"), "" | "inactive") {
         return Standing::Free;
     }

@@ -101,9 +101,8 @@ impl Client {
             request = request.header("Content-Type", "application/json");
             text = serde_json::to_vec(body).map_err(|_| ClientError::Nonsense)?;
         }
-        let request = request
-            .body(Full::new(Bytes::from(text)))
-            .map_err(|_| ClientError::Nonsense)?;
+        let request =
+            request.body(Full::new(Bytes::from(text))).map_err(|_| ClientError::Nonsense)?;
         let response = self.send(request).await?;
         let status = response.status();
         let limited = Limited::new(response.into_body(), ANSWER_LEN_MAX).collect().await;

@@ -63,6 +63,7 @@ fn needs_attaching(api: &ApiInner) -> bool {
 /// True when the engine has joined, now or before.
 async fn attach(api: &Api) -> bool {
     let Some(engine) = &api.engine else { return false };
+    let _held = api.attaching.lock().await;
     let view = api.manager.view();
     let Some(cluster) = view.cluster() else { return false };
     let door = cluster.advertise_addr.clone();
@@ -82,7 +83,10 @@ async fn attach(api: &Api) -> bool {
             true
         }
         Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the local engine did not join");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the local engine did not join"
+            );
             false
         }
     }

@@ -64,6 +64,9 @@ pub(crate) struct ApiInner {
     pub events: Events,
     /// Where the store lies, for `/info`.
     pub data_dir: String,
+    /// Held while the engine is being attached: a second try would make the first one's token
+    /// worthless.
+    pub attaching: tokio::sync::Mutex<()>,
     /// Streams end with it.
     pub stop: CancellationToken,
 }

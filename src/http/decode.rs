@@ -210,7 +210,12 @@ impl<'de> de::Deserializer<'de> for Folded {
                         found[at] = Some(value);
                     }
                 }
-                visitor.visit_map(Fields { names: fields, found: found.into_iter(), at: 0, value: None })
+                visitor.visit_map(Fields {
+                    names: fields,
+                    found: found.into_iter(),
+                    at: 0,
+                    value: None,
+                })
             }
             other => other.deserialize_struct(name, fields, visitor),
         }
@@ -243,7 +248,10 @@ struct Entries {
 impl<'de> de::MapAccess<'de> for Entries {
     type Error = Error;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
         let Some((key, value)) = self.rest.next() else { return Ok(None) };
         self.value = Some(value);
         seed.deserialize(Folded(Value::String(key))).map(Some)
@@ -265,7 +273,10 @@ struct Fields {
 impl<'de> de::MapAccess<'de> for Fields {
     type Error = Error;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
         for found in self.found.by_ref() {
             self.at += 1;
             if found.is_some() {
@@ -328,9 +339,8 @@ mod tests {
 
     #[test]
     fn enumerations_are_refused_in_their_own_words() {
-        let message = decode::<ServiceSpec>(
-            r#"{"TaskTemplate":{"RestartPolicy":{"Condition":"foo"}}}"#,
-        );
+        let message =
+            decode::<ServiceSpec>(r#"{"TaskTemplate":{"RestartPolicy":{"Condition":"foo"}}}"#);
         assert_eq!(message.err().as_deref(), Some(r#"invalid RestartCondition: "foo""#));
         let empty = decode::<ServiceSpec>(r#"{"TaskTemplate":{"RestartPolicy":{"Condition":""}}}"#);
         assert!(empty.is_ok());

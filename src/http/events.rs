@@ -77,7 +77,9 @@ impl Events {
                     commit = commits.recv() => commit,
                 };
                 match commit {
-                    Ok(commit) => commit.changes.iter().for_each(|changed| deriving.derive(changed)),
+                    Ok(commit) => {
+                        commit.changes.iter().for_each(|changed| deriving.derive(changed))
+                    }
                     Err(RecvError::Lagged(missed)) => {
                         tracing::warn!(missed, "events were lost: too many changes at once");
                     }
@@ -204,7 +206,15 @@ struct Wish {
 
 /// Filters whose values name an object.
 const NAMED: &[&str] = &[
-    "secret", "config", "service", "node", "network", "container", "volume", "image", "daemon",
+    "secret",
+    "config",
+    "service",
+    "node",
+    "network",
+    "container",
+    "volume",
+    "image",
+    "daemon",
     "plugin",
 ];
 

@@ -98,9 +98,8 @@ impl Front {
 fn check_version(text: &str) -> Result<(), Response<Body>> {
     let version = ApiVersion::parse(text).unwrap_or(ApiVersion { major: 0, minor: 0 });
     if version > API_MAX {
-        let message = format!(
-            "client version {text} is too new. Maximum supported API version is {API_MAX}"
-        );
+        let message =
+            format!("client version {text} is too new. Maximum supported API version is {API_MAX}");
         return Err(Failure::invalid(message).into_response());
     }
     if version < API_MIN {
@@ -132,8 +131,8 @@ fn split_version(path: &str) -> Option<(&str, &str)> {
     let rest = path.strip_prefix("/v")?;
     let end = rest.find('/')?;
     let (version, rest) = rest.split_at(end);
-    let is_version = !version.is_empty()
-        && version.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let is_version =
+        !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     is_version.then_some((version, rest))
 }
 

@@ -61,6 +61,7 @@ impl Door {
             engine: self.engine,
             events,
             data_dir: self.data_dir,
+            attaching: tokio::sync::Mutex::new(()),
             stop: stop.clone(),
         };
         let api = context::Api { inner: Arc::new(inner) };

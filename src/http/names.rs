@@ -3,16 +3,45 @@
 use crate::domain::id::{Entropy, Stream};
 
 const ADJECTIVES: &[&str] = &[
-    "able", "bold", "brave", "bright", "brisk", "calm", "clever", "daring", "eager", "fair", "fleet",
-    "frank", "gentle", "glad", "hardy", "keen", "kind", "lively", "loyal", "merry", "neat", "noble",
-    "patient", "proud", "quick", "quiet", "ready", "sharp", "steady", "stout", "sturdy", "swift",
+    "able", "bold", "brave", "bright", "brisk", "calm", "clever", "daring", "eager", "fair",
+    "fleet", "frank", "gentle", "glad", "hardy", "keen", "kind", "lively", "loyal", "merry",
+    "neat", "noble", "patient", "proud", "quick", "quiet", "ready", "sharp", "steady", "stout",
+    "sturdy", "swift",
 ];
 
 const NAVIGATORS: &[&str] = &[
-    "amundsen", "baffin", "barents", "beaufort", "bering", "bougainville", "bowditch", "cabot",
-    "cartier", "chichester", "cook", "davis", "drake", "ericson", "franklin", "frobisher", "henson",
-    "hudson", "magellan", "nansen", "noonan", "polo", "pytheas", "ross", "shackleton", "slocum",
-    "tasman", "tupaia", "vancouver", "vespucci", "weddell", "zheng",
+    "amundsen",
+    "baffin",
+    "barents",
+    "beaufort",
+    "bering",
+    "bougainville",
+    "bowditch",
+    "cabot",
+    "cartier",
+    "chichester",
+    "cook",
+    "davis",
+    "drake",
+    "ericson",
+    "franklin",
+    "frobisher",
+    "henson",
+    "hudson",
+    "magellan",
+    "nansen",
+    "noonan",
+    "polo",
+    "pytheas",
+    "ross",
+    "shackleton",
+    "slocum",
+    "tasman",
+    "tupaia",
+    "vancouver",
+    "vespucci",
+    "weddell",
+    "zheng",
 ];
 
 /// Tries before a number is added.

@@ -67,13 +67,15 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Respons
     let filters = query.filters(KEYS)?;
     let view = api.manager.view();
     view.require_cluster()?;
-    let check = |key: &str, known: &dyn Fn(&str) -> bool| {
-        match filters.values(key).iter().find(|value| !known(value)) {
-            None => Ok(()),
-            Some(value) => {
-                let message = format!("Invalid {key} filter: '{value}'");
-                Err(Failure(Refusal::front(Reason::Unknown, message)))
-            }
+    let check = |key: &str, known: &dyn Fn(&str) -> bool| match filters
+        .values(key)
+        .iter()
+        .find(|value| !known(value))
+    {
+        None => Ok(()),
+        Some(value) => {
+            let message = format!("Invalid {key} filter: '{value}'");
+            Err(Failure(Refusal::front(Reason::Unknown, message)))
         }
     };
     check("role", &|value| NodeRole::parse(&value.to_lowercase()).is_some())?;

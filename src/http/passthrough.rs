@@ -48,7 +48,10 @@ pub(super) async fn pass(api: &Api, mut request: Request<Body>) -> Result<Respon
     parts.extensions.clear();
     let sent = engine.client().send(Request::from_parts(parts, body)).await;
     let mut response = sent.map_err(|error| {
-        tracing::warn!(error = &error as &dyn std::error::Error, "a request could not be passed on");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "a request could not be passed on"
+        );
         Failure(Refusal::front(Reason::Unavailable, error.to_string()))
     })?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -91,9 +94,7 @@ fn without_engine(request: &Request<Body>) -> Response<Body> {
     let path = request.uri().path();
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let is_get = request.method() == Method::GET;
-    let missing = |text: String| {
-        Failure(Refusal::front(Reason::NotFound, text)).into_response()
-    };
+    let missing = |text: String| Failure(Refusal::front(Reason::NotFound, text)).into_response();
     match parts[..] {
         ["containers", "json"] | ["images", "json"] | ["networks"] | ["plugins"] if is_get => {
             json(StatusCode::OK, &json!([]))
@@ -111,7 +112,8 @@ fn without_engine(request: &Request<Body>) -> Response<Body> {
         ["volumes", name] => missing(format!("get {name}: no such volume")),
         ["plugins", name, "json"] => missing(format!("plugin {name:?} not found")),
         ["exec", id, ..] => missing(format!("No such exec instance: {id}")),
-        ["distribution", ..] | ["containers" | "images" | "networks" | "volumes" | "build" | "auth" | "commit", ..] => {
+        ["distribution", ..]
+        | ["containers" | "images" | "networks" | "volumes" | "build" | "auth" | "commit", ..] => {
             Failure(Refusal::front(Reason::Unavailable, "no engine is attached to this manager"))
                 .into_response()
         }

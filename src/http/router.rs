@@ -94,7 +94,6 @@ pub fn document() -> utoipa::openapi::OpenApi {
     responses((status = 200, body = Object)))]
 async fn document_route() -> Response<Body> {
     static DOCUMENT: std::sync::OnceLock<serde_json::Value> = std::sync::OnceLock::new();
-    let document =
-        DOCUMENT.get_or_init(|| serde_json::to_value(document()).unwrap_or_default());
+    let document = DOCUMENT.get_or_init(|| serde_json::to_value(document()).unwrap_or_default());
     json(StatusCode::OK, document)
 }

@@ -19,8 +19,8 @@ use crate::domain::meta::Version;
 use crate::domain::network::{EndpointSpec, PortConfig};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::service::{
-    ModeKind, RESTART_DELAY_DEFAULT, RegistryAuth, RestartCondition, RestartPolicy, Runtime, Service,
-    ServiceSpec, UpdateConfig, UpdateStatus,
+    ModeKind, RESTART_DELAY_DEFAULT, RegistryAuth, RestartCondition, RestartPolicy, Runtime,
+    Service, ServiceSpec, UpdateConfig, UpdateStatus,
 };
 use crate::domain::task_state::TaskState;
 use crate::domain::time::{Nanoseconds, Timestamp};
@@ -240,14 +240,14 @@ fn insert_defaults(spec: &ServiceSpec) -> ServiceSpec {
     }
     template.resources.get_or_insert_default();
     template.placement.get_or_insert_default();
-    let restart = template.restart_policy.get_or_insert(RestartPolicy {
-        max_attempts: Some(0),
-        ..RestartPolicy::default()
-    });
+    let restart = template
+        .restart_policy
+        .get_or_insert(RestartPolicy { max_attempts: Some(0), ..RestartPolicy::default() });
     restart.condition.get_or_insert(RestartCondition::Any);
     restart.delay.get_or_insert(RESTART_DELAY_DEFAULT);
     for config in [&mut spec.update_config, &mut spec.rollback_config] {
-        let config = config.get_or_insert(UpdateConfig { parallelism: 1, ..UpdateConfig::default() });
+        let config =
+            config.get_or_insert(UpdateConfig { parallelism: 1, ..UpdateConfig::default() });
         if config.monitor == 0 {
             config.monitor = MONITOR_DEFAULT;
         }
@@ -287,7 +287,9 @@ pub(super) async fn update(
             let message = format!("service {} does not have a previous spec", service.id);
             return Err(Refusal::store(Reason::Precondition, message).into());
         }
-        "previous" => return Err(Failure::unsupported("rolling a service back is not supported yet")),
+        "previous" => {
+            return Err(Failure::unsupported("rolling a service back is not supported yet"));
+        }
         other => {
             let message = format!("unrecognized rollback option {other}");
             return Err(Refusal::front(Reason::Unknown, message).into());

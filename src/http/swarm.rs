@@ -152,7 +152,11 @@ fn check_init(wish: SwarmInitRequest) -> Result<SwarmWish, Failure> {
         availability,
         default_addr_pool: pools,
         subnet_size,
-        data_path_port: if wish.data_path_port == 0 { DATA_PATH_PORT_DEFAULT } else { wish.data_path_port },
+        data_path_port: if wish.data_path_port == 0 {
+            DATA_PATH_PORT_DEFAULT
+        } else {
+            wish.data_path_port
+        },
     })
 }
 
@@ -197,7 +201,9 @@ pub(super) async fn update(
     merge(&mut merged, sent);
     let spec: ClusterSpec = decode::from_value(merged)?;
     if rotate_unlock_key {
-        return Err(Failure::unsupported("autolock is not supported yet, so there is no unlock key"));
+        return Err(Failure::unsupported(
+            "autolock is not supported yet, so there is no unlock key",
+        ));
     }
     let update = SwarmUpdate {
         version,

@@ -151,7 +151,8 @@ fn swarm(api: &ApiInner) -> (Value, Vec<Value>) {
         return (outside, Vec::new());
     };
     let addr = &cluster.advertise_addr;
-    let ip = addr.parse::<std::net::SocketAddr>().map_or(addr.clone(), |addr| addr.ip().to_string());
+    let ip =
+        addr.parse::<std::net::SocketAddr>().map_or(addr.clone(), |addr| addr.ip().to_string());
     let managers = view.nodes().filter(|node| node.manager.is_some()).count();
     let swarm = value!({
         "NodeID": cluster.manager, "NodeAddr": ip, "LocalNodeState": "active",
@@ -176,6 +177,8 @@ pub(super) async fn livez() -> &'static str {
 pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Failure> {
     match api.manager.store().is_writing() && !api.stop.is_cancelled() {
         true => Ok("ok\n"),
-        false => Err(Failure(Refusal::front(Reason::Unavailable, "the store takes no more writes"))),
+        false => {
+            Err(Failure(Refusal::front(Reason::Unavailable, "the store takes no more writes")))
+        }
     }
 }

@@ -203,9 +203,10 @@ impl<'f> Wish<'f> {
             && filters.passes("name", |value| task.name().starts_with(value))
             && filters.passes("runtime", |value| value == Runtime::Container.as_str())
             && self.services.as_ref().is_none_or(|services| services.contains(&task.service_id))
-            && self.nodes.as_ref().is_none_or(|nodes| {
-                task.node_id.is_some_and(|node| nodes.contains(&node))
-            })
+            && self
+                .nodes
+                .as_ref()
+                .is_none_or(|nodes| task.node_id.is_some_and(|node| nodes.contains(&node)))
             && (self.states.is_empty() || self.states.contains(&task.desired_state))
             && filters.passes_labels("label", labels)
             && (up_to_date || Manager::is_up_to_date(view, task))

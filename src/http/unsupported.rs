@@ -70,9 +70,9 @@ pub(super) async fn network_create(
     let bytes = decode::read(body).await?;
     let wish = serde_json::from_slice::<Value>(&bytes).unwrap_or_default();
     let text = |wanted: &str| {
-        let field = wish.as_object().and_then(|fields| {
-            fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(wanted))
-        });
+        let field = wish
+            .as_object()
+            .and_then(|fields| fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(wanted)));
         field.and_then(|(_, value)| value.as_str()).unwrap_or("")
     };
     if text("Driver") == "overlay" || text("Scope") == "swarm" {

@@ -26,9 +26,8 @@ impl OneTime {
     fn take_if(&self, token: &str) -> bool {
         use subtle::ConstantTimeEq as _;
         let mut held = self.0.lock().expect("as above");
-        let same = held
-            .as_ref()
-            .is_some_and(|held| bool::from(held.as_bytes().ct_eq(token.as_bytes())));
+        let same =
+            held.as_ref().is_some_and(|held| bool::from(held.as_bytes().ct_eq(token.as_bytes())));
         if same {
             *held = None;
         }

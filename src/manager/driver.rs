@@ -99,7 +99,8 @@ impl Driver {
         }
         let again = Arc::new(Mutex::new(Vec::new()));
         let applied = self.store.write({
-            let (again, dirty, entropy) = (again.clone(), memory.dirty.clone(), self.entropy.clone());
+            let (again, dirty, entropy) =
+                (again.clone(), memory.dirty.clone(), self.entropy.clone());
             let planned_for = view.version();
             drop(view);
             move |view, stamp| {

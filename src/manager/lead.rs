@@ -171,7 +171,12 @@ impl Manager {
         Ok(())
     }
 
-    fn take_lead(&self, cluster: &Cluster, root: Root, listener: TcpListener) -> Result<(), CaError> {
+    fn take_lead(
+        &self,
+        cluster: &Cluster,
+        root: Root,
+        listener: TcpListener,
+    ) -> Result<(), CaError> {
         let ended = self.inner.stop.child_token();
         let tls = watch::Sender::new(self.own_tls(cluster.id, cluster.manager, &root)?);
         let lead = Arc::new(Lead {
@@ -193,7 +198,12 @@ impl Manager {
         Ok(())
     }
 
-    fn own_tls(&self, cluster: ClusterId, node: NodeId, root: &Root) -> Result<Arc<ServerConfig>, CaError> {
+    fn own_tls(
+        &self,
+        cluster: ClusterId,
+        node: NodeId,
+        root: &Root,
+    ) -> Result<Arc<ServerConfig>, CaError> {
         let holder = Holder { cluster, node, role: NodeRole::Manager };
         let life = i64::try_from(OWN_LIFE.as_nanos()).unwrap_or(i64::MAX);
         let (chain, key) = root.issue_own(holder, self.clock().now(), life)?;

@@ -10,9 +10,10 @@ use crate::domain::refusal::{Reason, Refusal};
 pub fn check(actor: Actor, intent: &Intent) -> Result<(), Refusal> {
     let allowed = match (actor, intent) {
         (Actor::Manager, _) => true,
-        (Actor::Node(node), Intent::RegisterNode { id, .. } | Intent::RenewCertificate { id, .. }) => {
-            node == *id
-        }
+        (
+            Actor::Node(node),
+            Intent::RegisterNode { id, .. } | Intent::RenewCertificate { id, .. },
+        ) => node == *id,
         (Actor::Node(node), Intent::ReportTasks { reports }) => {
             reports.iter().all(|report| report.node == node)
         }

@@ -94,7 +94,8 @@ impl Dirty {
             services.extend(view.tasks_of_node(*node).map(|task| task.service_id));
         }
         if !self.nodes.is_empty() {
-            let global = view.services().filter(|service| service.spec.mode.kind() == ModeKind::Global);
+            let global =
+                view.services().filter(|service| service.spec.mode.kind() == ModeKind::Global);
             services.extend(global.map(|service| service.id));
         }
         services
@@ -103,7 +104,9 @@ impl Dirty {
 
 /// True when nothing that matters to planning differs between the two.
 fn is_same_place(old: &Node, new: &Node) -> bool {
-    old.spec == new.spec && old.status.state == new.status.state && old.description == new.description
+    old.spec == new.spec
+        && old.status.state == new.status.state
+        && old.description == new.description
 }
 
 /// What one planner would change.

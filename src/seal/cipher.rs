@@ -37,8 +37,8 @@ impl CipherKey {
 
     /// The keyed hash of `data`.
     pub(super) fn mac(&self, data: &[u8]) -> [u8; 32] {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&*self.0)
-            .expect("HMAC takes keys of any length");
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&*self.0).expect("HMAC takes keys of any length");
         mac.update(data);
         mac.finalize().into_bytes().into()
     }
@@ -53,7 +53,11 @@ impl CipherKey {
     ) {
         let tag = self
             .aead()
-            .encrypt_inout_detached(&XNonce::from(*nonce), associated, (&mut message[from..]).into())
+            .encrypt_inout_detached(
+                &XNonce::from(*nonce),
+                associated,
+                (&mut message[from..]).into(),
+            )
             .expect("what is sealed is far below the cipher's limit of 256 GiB");
         message.extend_from_slice(&tag);
     }

@@ -104,7 +104,12 @@ impl SealingKey {
         }
     }
 
-    pub(super) fn seal(&self, subject: &Subject<'_>, plain: &[u8], entropy: &dyn Entropy) -> Vec<u8> {
+    pub(super) fn seal(
+        &self,
+        subject: &Subject<'_>,
+        plain: &[u8],
+        entropy: &dyn Entropy,
+    ) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
         entropy.fill(Stream::Key, &mut nonce);
         let mut envelope = Vec::with_capacity(plain.len() + OVERHEAD);
@@ -117,7 +122,11 @@ impl SealingKey {
         envelope
     }
 
-    pub(super) fn open(&self, subject: &Subject<'_>, envelope: &[u8]) -> Result<SecretBytes, OpenError> {
+    pub(super) fn open(
+        &self,
+        subject: &Subject<'_>,
+        envelope: &[u8],
+    ) -> Result<SecretBytes, OpenError> {
         use subtle::ConstantTimeEq as _;
         let (id, rest) = split_key_id(envelope)?;
         let (commitment, rest) = rest.split_at_checked(32).ok_or(OpenError::Format)?;

@@ -79,13 +79,18 @@ pub enum KeyringError {
 impl Keyring {
     /// Makes the keys of a new store, and the rows that hold them.
     pub fn make(store: &str, unlock: &UnlockKey, entropy: &dyn Entropy) -> (Keyring, Vec<KeyRow>) {
-        let rows = [(KeyId(1), KeyUse::Seal), (KeyId(2), KeyUse::Fingerprint)].map(|(id, usage)| {
-            let mut root = Zeroizing::new([0; KEY_LEN]);
-            entropy.fill(Stream::Key, &mut *root);
-            let text = id.to_string();
-            let subject = key_subject(store, usage as u8, &text);
-            KeyRow { id, usage: usage as u8, sealed: unlock.sealing().seal(&subject, &*root, entropy) }
-        });
+        let rows =
+            [(KeyId(1), KeyUse::Seal), (KeyId(2), KeyUse::Fingerprint)].map(|(id, usage)| {
+                let mut root = Zeroizing::new([0; KEY_LEN]);
+                entropy.fill(Stream::Key, &mut *root);
+                let text = id.to_string();
+                let subject = key_subject(store, usage as u8, &text);
+                KeyRow {
+                    id,
+                    usage: usage as u8,
+                    sealed: unlock.sealing().seal(&subject, &*root, entropy),
+                }
+            });
         let ring = Keyring::open(store, unlock, &rows).expect("keys that were just sealed open");
         (ring, rows.into())
     }
@@ -205,7 +210,10 @@ mod tests {
     fn what_is_sealed_opens_only_as_what_it_is() {
         let (ring, _) = ring();
         let sealed = ring.seal(VALUE, b"plain", &Counting).0;
-        assert_eq!(ring.open_value(VALUE, &sealed).map(|s| s.expose().to_vec()), Ok(b"plain".into()));
+        assert_eq!(
+            ring.open_value(VALUE, &sealed).map(|s| s.expose().to_vec()),
+            Ok(b"plain".into())
+        );
         let others = [
             Value { purpose: Purpose::Payload, ..VALUE },
             Value { kind: 4, ..VALUE },

@@ -86,7 +86,11 @@ impl UnlockKey {
     ///
     /// # Errors
     /// The file is there already, cannot be written, or is inside of `data_dir`.
-    pub fn make(path: &Path, data_dir: &Path, entropy: &dyn Entropy) -> Result<UnlockKey, UnlockError> {
+    pub fn make(
+        path: &Path,
+        data_dir: &Path,
+        entropy: &dyn Entropy,
+    ) -> Result<UnlockKey, UnlockError> {
         let io = |source| UnlockError::Io { path: path.into(), source };
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         if let Some(parent) = parent {
@@ -105,9 +109,12 @@ impl UnlockKey {
         // Written under another name and linked into place whole: a crash leaves no half key, and
         // two processes at once do not overwrite one another's.
         let draft = path.with_extension(format!("new-{}", std::process::id()));
-        let written = write_new(&draft, text.as_bytes()).and_then(|()| std::fs::hard_link(&draft, path));
+        let written =
+            write_new(&draft, text.as_bytes()).and_then(|()| std::fs::hard_link(&draft, path));
         let _ = std::fs::remove_file(&draft);
-        written.and_then(|()| File::open(parent.unwrap_or(Path::new(".")))?.sync_all()).map_err(io)?;
+        written
+            .and_then(|()| File::open(parent.unwrap_or(Path::new(".")))?.sync_all())
+            .map_err(io)?;
         Ok(UnlockKey::from_bytes(*bytes))
     }
 

@@ -139,7 +139,12 @@ impl Store {
     }
 
     /// Seals a payload on its way in, for the write that will carry it.
-    pub fn seal_payload(&self, key: &Key, data: &SecretBytes, entropy: &dyn Entropy) -> SealedBytes {
+    pub fn seal_payload(
+        &self,
+        key: &Key,
+        data: &SecretBytes,
+        entropy: &dyn Entropy,
+    ) -> SealedBytes {
         // A door: plain bytes into the cipher.
         let value = codec::payload_value(key, write::PAYLOAD_VERSION);
         self.inner.keyring.seal(value, data.expose(), entropy)

@@ -287,16 +287,17 @@ async fn check_head(
     keyring: &Keyring,
     rows: &Rows,
 ) -> Result<u64, OpenError> {
-    let row = sqlx::query("SELECT version, head FROM store WHERE one = 1")
-        .fetch_one(connection)
-        .await?;
+    let row =
+        sqlx::query("SELECT version, head FROM store WHERE one = 1").fetch_one(connection).await?;
     let version = row.try_get::<i64, _>(0)?.cast_unsigned();
     let sealed: Vec<u8> = row.try_get(1)?;
     let digest = keyring
         .open_value(codec::head_value(version), &sealed)
         .map_err(|error| OpenError::Head(format!("its head is damaged: {error}")))?;
     if digest.expose() != rows.digest() {
-        return Err(OpenError::Head("a row is missing, or an older one was put in its place".into()));
+        return Err(OpenError::Head(
+            "a row is missing, or an older one was put in its place".into(),
+        ));
     }
     Ok(version)
 }

@@ -3,9 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 use tokio::sync::Mutex;
 
@@ -71,9 +69,10 @@ impl Log for Sqlite {
         // One text with all statements makes one trip to the database's thread.
         let sql = batch_sql(&batch);
         let rows = batch.puts.len() + batch.payloads.len() + batch.removes.len();
-        let mut query =
-            sqlx::query(AssertSqlSafe(sql)).persistent(rows <= PREPARED_ROWS_MAX);
-        for row in batch.removes.chunks(STATEMENT_ROWS_MAX).flat_map(|chunk| [chunk, chunk]).flatten() {
+        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(rows <= PREPARED_ROWS_MAX);
+        for row in
+            batch.removes.chunks(STATEMENT_ROWS_MAX).flat_map(|chunk| [chunk, chunk]).flatten()
+        {
             query = query.bind(*row);
         }
         for row in batch.puts.into_iter().chain(batch.payloads) {
@@ -175,7 +174,9 @@ pub(super) async fn for_each_row<E: From<sqlx::Error>>(
     use futures_util::TryStreamExt as _;
     let sql = match table {
         Table::Objects => "SELECT row, kind, id, version, key_id, sealed FROM objects ORDER BY row",
-        Table::Payloads => "SELECT row, kind, id, version, key_id, sealed FROM payloads ORDER BY row",
+        Table::Payloads => {
+            "SELECT row, kind, id, version, key_id, sealed FROM payloads ORDER BY row"
+        }
     };
     let mut rows = sqlx::query(sql).fetch(connection);
     while let Some(row) = rows.try_next().await? {

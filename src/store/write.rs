@@ -147,7 +147,10 @@ impl<L: Log> Writer<L> {
                 refuse_all(decided, &error.to_string());
                 match error {
                     LogError::Database(_) => {
-                        tracing::error!(error = &error as &dyn std::error::Error, "a batch of writes failed");
+                        tracing::error!(
+                            error = &error as &dyn std::error::Error,
+                            "a batch of writes failed"
+                        );
                         Ok(())
                     }
                     LogError::Unsure(_) => Err(error),

@@ -31,9 +31,13 @@ pub fn decide(view: &View, intent: Intent, ctx: Context<'_>) -> Result<Vec<Chang
         Intent::CreateService { id, spec, registry_auth } => {
             service::create(view, id, spec, registry_auth)
         }
-        Intent::UpdateService { id, version, spec, registry_auth, auth_from } => {
-            service::update(view, id, version, spec, service::Auth { sent: registry_auth, from: auth_from })
-        }
+        Intent::UpdateService { id, version, spec, registry_auth, auth_from } => service::update(
+            view,
+            id,
+            version,
+            spec,
+            service::Auth { sent: registry_auth, from: auth_from },
+        ),
         Intent::RemoveService { id } => service::remove(view, id),
         Intent::UpdateNode { id, version, spec } => node::update(view, id, version, spec),
         Intent::RemoveNode { id, force } => node::remove(view, id, force, ctx),

@@ -47,9 +47,7 @@ pub(super) fn remove(
 ) -> Result<Vec<Change>, Refusal> {
     let cluster = view.require_cluster()?;
     let node = find(view, id)?;
-    let refuse = |why: &str| {
-        Err(Refusal::store(Reason::Precondition, format!("node {id} {why}")))
-    };
+    let refuse = |why: &str| Err(Refusal::store(Reason::Precondition, format!("node {id} {why}")));
     if node.manager.is_some() {
         return refuse(
             "is a cluster manager and is a member of the raft cluster. It must be demoted to \

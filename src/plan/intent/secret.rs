@@ -22,14 +22,10 @@ pub(super) fn create(
         if driver.name.is_empty() {
             return Err(Refusal::invalid("secret driver must have a name"));
         }
-        return Err(Refusal::store(
-            Reason::Unknown,
-            format!("plugin {:?} not found", driver.name),
-        ));
+        return Err(Refusal::store(Reason::Unknown, format!("plugin {:?} not found", driver.name)));
     }
-    let too_small_or_large = || {
-        Refusal::invalid("secret data must be larger than 0 and less than 512000 bytes")
-    };
+    let too_small_or_large =
+        || Refusal::invalid("secret data must be larger than 0 and less than 512000 bytes");
     if payload_len == 0 || payload_len > SECRET_LEN_MAX {
         return Err(too_small_or_large());
     }
@@ -71,9 +67,7 @@ pub(super) fn remove(view: &View, id: SecretId) -> Result<Vec<Change>, Refusal> 
         _ => "services",
     };
     let (name, users) = (&secret.spec.name, users.join(", "));
-    Err(Refusal::invalid(format!(
-        "secret '{name}' is in use by the following {word}: {users}"
-    )))
+    Err(Refusal::invalid(format!("secret '{name}' is in use by the following {word}: {users}")))
 }
 
 fn find(view: &View, id: SecretId) -> Result<&Secret, Refusal> {

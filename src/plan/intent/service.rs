@@ -29,7 +29,10 @@ pub(super) fn create(
     if let Some(other) = view.service_named(&spec.name) {
         return Err(Refusal::store(
             Reason::Taken,
-            format!("name conflicts with an existing object: service {} already exists", other.spec.name),
+            format!(
+                "name conflicts with an existing object: service {} already exists",
+                other.spec.name
+            ),
         ));
     }
     let service = Service {
@@ -72,10 +75,7 @@ pub(super) fn update(
         (Some(sent), _) => sent,
         (None, AuthFrom::Spec) => service.registry_auth.clone(),
         (None, AuthFrom::PreviousSpec) if service.previous_spec.is_none() => {
-            return Err(Refusal::front(
-                Reason::Unknown,
-                "service does not have a previous spec",
-            ));
+            return Err(Refusal::front(Reason::Unknown, "service does not have a previous spec"));
         }
         (None, AuthFrom::PreviousSpec) => service.previous_registry_auth.clone(),
     };

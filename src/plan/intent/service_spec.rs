@@ -13,8 +13,8 @@ use crate::domain::name::check_service_name;
 use crate::domain::network::{EndpointSpec, PublishMode, ResolutionMode};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::service::{
-    FailureAction, ResourceRequirements, RestartPolicy, Runtime, ServiceSpec, TaskSpec, UpdateConfig,
-    UpdateOrder,
+    FailureAction, ResourceRequirements, RestartPolicy, Runtime, ServiceSpec, TaskSpec,
+    UpdateConfig, UpdateOrder,
 };
 use crate::domain::view::View;
 
@@ -53,7 +53,8 @@ pub fn check_references(view: &View, spec: &ServiceSpec) -> Result<(), Refusal> 
     let missing: Vec<&str> = references
         .iter()
         .filter(|reference| {
-            let secret = reference.secret_id.parse::<SecretId>().ok().and_then(|id| view.secret(id));
+            let secret =
+                reference.secret_id.parse::<SecretId>().ok().and_then(|id| view.secret(id));
             secret.is_none_or(|secret| secret.spec.name != reference.secret_name)
         })
         .map(|reference| reference.secret_name.as_str())
@@ -82,7 +83,8 @@ fn check_conversions(spec: &ServiceSpec) -> Result<&ContainerSpec, Refusal> {
     let Some(container) = template.container_spec.as_ref() else {
         return Err(plain("mismatched Runtime and *Spec fields"));
     };
-    if let Some(credential) = container.privileges.as_ref().and_then(|p| p.credential_spec.as_ref()) {
+    if let Some(credential) = container.privileges.as_ref().and_then(|p| p.credential_spec.as_ref())
+    {
         let sources = [&credential.config, &credential.file, &credential.registry];
         if sources.iter().filter(|source| !source.is_empty()).count() != 1 {
             return Err(plain(
@@ -207,7 +209,9 @@ fn check_container(container: &ContainerSpec) -> Result<(), Refusal> {
     for mount in &container.mounts {
         for text in [&mount.source, &mount.target] {
             template::check(text).map_err(|error| {
-                Refusal::invalid(format!("expanding mounts failed: expanding mount {text:?}: {error}"))
+                Refusal::invalid(format!(
+                    "expanding mounts failed: expanding mount {text:?}: {error}"
+                ))
             })?;
         }
     }
@@ -250,7 +254,8 @@ fn check_health(health: &HealthConfig) -> Result<(), Refusal> {
 }
 
 fn check_mode(spec: &ServiceSpec) -> Result<(), Refusal> {
-    let too_many = |number: Option<u64>| number.is_some_and(|number| i64::try_from(number).is_err());
+    let too_many =
+        |number: Option<u64>| number.is_some_and(|number| i64::try_from(number).is_err());
     if spec.mode.replicated.as_ref().is_some_and(|mode| too_many(mode.replicas)) {
         return Err(Refusal::invalid("Number of replicas must be non-negative"));
     }
@@ -287,9 +292,8 @@ fn check_update(config: Option<&UpdateConfig>) -> Result<(), Refusal> {
 
 fn check_endpoint(endpoint: Option<&EndpointSpec>) -> Result<(), Refusal> {
     let Some(endpoint) = endpoint else { return Ok(()) };
-    let in_ingress = |port: &&crate::domain::network::PortConfig| {
-        port.publish_mode() == PublishMode::Ingress
-    };
+    let in_ingress =
+        |port: &&crate::domain::network::PortConfig| port.publish_mode() == PublishMode::Ingress;
     let by_turns = endpoint.mode == Some(ResolutionMode::DnsRoundRobin);
     if by_turns && endpoint.ports.iter().any(|port| in_ingress(&port)) {
         return Err(Refusal::invalid(
@@ -330,10 +334,7 @@ fn check_built(spec: &ServiceSpec, container: &ContainerSpec) -> Result<(), Refu
             "the update failure action rollback is",
         ),
         (placement.is_some_and(|p| !p.preferences.is_empty()), "placement preferences are"),
-        (
-            reservations.is_some_and(|r| !r.generic_resources.is_empty()),
-            "generic resources are",
-        ),
+        (reservations.is_some_and(|r| !r.generic_resources.is_empty()), "generic resources are"),
     ];
     match missing.iter().find(|(asked, _)| *asked) {
         None => Ok(()),

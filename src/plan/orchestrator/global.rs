@@ -40,7 +40,8 @@ fn cover(
     planned: &mut Planned,
 ) {
     let template = &service.spec.task_template;
-    let constraints = template.placement.as_ref().map_or(&[][..], |placement| &placement.constraints);
+    let constraints =
+        template.placement.as_ref().map_or(&[][..], |placement| &placement.constraints);
     let fits = |node: &Node| satisfies(constraints, node);
     let mut covered = BTreeSet::new();
     for slot in slots {

@@ -41,7 +41,9 @@ pub fn reconcile(view: &View, id: ServiceId, ctx: Context<'_>) -> Planned {
         return planned;
     };
     match service.spec.mode.kind() {
-        ModeKind::Replicated(replicas) => replicated::reconcile(view, service, replicas, ctx, &mut planned),
+        ModeKind::Replicated(replicas) => {
+            replicated::reconcile(view, service, replicas, ctx, &mut planned)
+        }
         ModeKind::Global => global::reconcile(view, service, ctx, &mut planned),
         // Refused when such a service is made.
         ModeKind::ReplicatedJob | ModeKind::GlobalJob => {}

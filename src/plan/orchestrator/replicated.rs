@@ -33,7 +33,13 @@ pub(super) fn reconcile(
 /// grows without bound.
 const NEW_TASKS_MAX: usize = 2_000;
 
-fn scale(service: &Service, replicas: u64, slots: &[Slot<'_>], ctx: Context<'_>, planned: &mut Planned) {
+fn scale(
+    service: &Service,
+    replicas: u64,
+    slots: &[Slot<'_>],
+    ctx: Context<'_>,
+    planned: &mut Planned,
+) {
     let (taken, empty): (Vec<&Slot<'_>>, Vec<&Slot<'_>>) =
         slots.iter().partition(|slot| slot.current().is_some());
     let have = taken.len() as u64;

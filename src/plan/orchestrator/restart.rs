@@ -2,9 +2,7 @@
 //! is held ready for the policy's delay, and until its predecessor has stopped.
 
 use super::slot::{self, Slot, Start};
-use crate::domain::service::{
-    RESTART_DELAY_DEFAULT, RestartCondition, RestartPolicy, Service,
-};
+use crate::domain::service::{RESTART_DELAY_DEFAULT, RestartCondition, RestartPolicy, Service};
 use crate::domain::task::{Restarts, Task};
 use crate::domain::task_state::TaskState;
 use crate::domain::time::{Nanoseconds, Timestamp};
@@ -18,7 +16,13 @@ const STOP_WAIT: Nanoseconds = 60_000_000_000;
 const GRACE_DEFAULT: Nanoseconds = 10_000_000_000;
 
 /// Gives up what ended or is lost, and replaces what should be.
-pub(super) fn plan(view: &View, service: &Service, slots: &[Slot<'_>], ctx: Context<'_>, planned: &mut Planned) {
+pub(super) fn plan(
+    view: &View,
+    service: &Service,
+    slots: &[Slot<'_>],
+    ctx: Context<'_>,
+    planned: &mut Planned,
+) {
     for slot in slots {
         for task in slot.tasks.iter().filter(|task| task.is_wanted()) {
             let is_over = task.status.state.is_terminal();
@@ -29,7 +33,12 @@ pub(super) fn plan(view: &View, service: &Service, slots: &[Slot<'_>], ctx: Cont
             if is_due(task) && has_place(view, slot.key) {
                 let hold_until = Some(ctx.now.plus(delay(service)));
                 let restarts = next(service, task, ctx.now);
-                planned.changes.push(slot::make(service, slot.key, Start { hold_until, restarts }, ctx));
+                planned.changes.push(slot::make(
+                    service,
+                    slot.key,
+                    Start { hold_until, restarts },
+                    ctx,
+                ));
             }
         }
     }
@@ -124,6 +133,8 @@ fn is_stopping(view: &View, task: &Task) -> bool {
 fn has_place(view: &View, key: slot::SlotKey) -> bool {
     match key {
         slot::SlotKey::Number(_) => true,
-        slot::SlotKey::Node(node) => view.node(node).is_some_and(|node| super::global::takes_tasks(node)),
+        slot::SlotKey::Node(node) => {
+            view.node(node).is_some_and(|node| super::global::takes_tasks(node))
+        }
     }
 }

@@ -7,9 +7,7 @@
 
 use super::slot::{self, Slot, Start};
 use crate::domain::change::{Change, Key};
-use crate::domain::service::{
-    FailureAction, Service, UpdateConfig, UpdateState, UpdateStatus,
-};
+use crate::domain::service::{FailureAction, Service, UpdateConfig, UpdateState, UpdateStatus};
 use crate::domain::task::Task;
 use crate::domain::task_state::TaskState;
 use crate::domain::time::{Nanoseconds, Timestamp};
@@ -35,7 +33,9 @@ pub(super) fn plan(
         (Some(UpdateState::Paused), _) | (None | Some(UpdateState::Completed), true) => {}
         (Some(UpdateState::Updating), _) => roll(service, slots, &stale, ctx, planned),
         // A rollback state is never written yet; should one be there, the update starts anew.
-        (_, false) => planned.changes.push(report(service, UpdateState::Updating, "update in progress", ctx)),
+        (_, false) => {
+            planned.changes.push(report(service, UpdateState::Updating, "update in progress", ctx))
+        }
         (_, true) => {}
     }
 }
@@ -47,14 +47,16 @@ fn roll(
     ctx: Context<'_>,
     planned: &mut Planned,
 ) {
-    let config = service.spec.update_config.clone().unwrap_or(UpdateConfig {
-        parallelism: 1,
-        ..UpdateConfig::default()
-    });
+    let config = service
+        .spec
+        .update_config
+        .clone()
+        .unwrap_or(UpdateConfig { parallelism: 1, ..UpdateConfig::default() });
     let started = service.update_status.as_ref().and_then(|status| status.started_at);
     let rollout = Rollout { service, started: started.unwrap_or_default(), config: &config };
     if let Some(failed) = rollout.failure(slots) {
-        let text = format!("update paused due to failure or early termination of task {}", failed.id);
+        let text =
+            format!("update paused due to failure or early termination of task {}", failed.id);
         planned.changes.push(report(service, UpdateState::Paused, &text, ctx));
         return;
     }
@@ -141,7 +143,8 @@ impl Rollout<'_> {
 }
 
 fn report(service: &Service, state: UpdateState, message: &str, ctx: Context<'_>) -> Change {
-    let before = service.update_status.as_ref().filter(|status| status.state == UpdateState::Updating);
+    let before =
+        service.update_status.as_ref().filter(|status| status.state == UpdateState::Updating);
     let started_at = before.and_then(|status| status.started_at).or(Some(ctx.now));
     let completed_at = (state == UpdateState::Completed).then_some(ctx.now);
     let status = UpdateStatus { state, started_at, completed_at, message: message.into() };

@@ -52,7 +52,12 @@ pub fn plan(view: &View, ctx: Context<'_>) -> Vec<Change> {
 }
 
 /// A task of a global service has its node; only whether it takes the task is asked.
-fn place_bound(task: &Arc<Task>, loads: &mut [Load<'_>], ctx: Context<'_>, changes: &mut Vec<Change>) {
+fn place_bound(
+    task: &Arc<Task>,
+    loads: &mut [Load<'_>],
+    ctx: Context<'_>,
+    changes: &mut Vec<Change>,
+) {
     let own = loads.iter_mut().find(|load| Some(load.node.id) == task.node_id);
     let mut reasons = Reasons::default();
     match own {
@@ -69,7 +74,12 @@ fn place_bound(task: &Arc<Task>, loads: &mut [Load<'_>], ctx: Context<'_>, chang
     changes.extend(explain(task, &reasons));
 }
 
-fn place_free(tasks: &[&Arc<Task>], loads: &mut [Load<'_>], ctx: Context<'_>, changes: &mut Vec<Change>) {
+fn place_free(
+    tasks: &[&Arc<Task>],
+    loads: &mut [Load<'_>],
+    ctx: Context<'_>,
+    changes: &mut Vec<Change>,
+) {
     let Some(first) = tasks.first() else { return };
     let mut reasons = Reasons::default();
     let mut heap = BinaryHeap::new();

@@ -1,0 +1,64 @@
+//! The unmodified docker command.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// What a command said.
+#[derive(Debug, Clone)]
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+/// Runs docker against a socket. The arguments are split at blanks; `'…'` keeps one together.
+#[track_caller]
+pub fn docker(socket: &Path, args: &str) -> Said {
+    docker_with(socket, args, b"")
+}
+
+/// The same with something on standard input.
+#[track_caller]
+pub fn docker_with(socket: &Path, args: &str, input: &[u8]) -> Said {
+    let mut command = Command::new("docker");
+    command
+        .args(split(args))
+        .env("DOCKER_HOST", format!("unix://{}", socket.display()))
+        .env("DOCKER_CONFIG", "/nonexistent")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the docker command is installed");
+    let mut stdin = child.stdin.take().expect("it was piped");
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || {
+        use std::io::Write as _;
+        // A command that does not read its input is fine.
+        let _ = stdin.write_all(&input);
+    });
+    let Output { status, stdout, stderr } = child.wait_with_output().expect("docker ends");
+    let _ = writer.join();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim_end().to_owned();
+    Said { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) }
+}
+
+impl Said {
+    /// What it said, if it succeeded.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{}\n{}", self.out, self.err);
+        self.out
+    }
+}
+
+fn split(args: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (at, part) in args.split('\'').enumerate() {
+        if at % 2 == 1 {
+            words.push(part.to_owned());
+        } else {
+            words.extend(part.split_whitespace().map(str::to_owned));
+        }
+    }
+    words
+}
