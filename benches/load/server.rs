@@ -9,8 +9,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use crate::client::{Client, Request};
 
@@ -158,5 +156,6 @@ fn write_unlock_key(path: &Path) -> Result<()> {
     let mut key = [0; 32];
     File::open("/dev/urandom")?.read_exact(&mut key)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    Ok(writeln!(file, "SWMKEY-1-{}", STANDARD_NO_PAD.encode(key))?)
+    let digits: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(writeln!(file, "{digits}")?)
 }

@@ -105,8 +105,9 @@ impl Dirty {
 /// True when nothing that matters to planning differs between the two.
 fn is_same_place(old: &Node, new: &Node) -> bool {
     old.spec == new.spec
-        && old.status.state == new.status.state
         && old.description == new.description
+        && old.status.state == new.status.state
+        && old.status.addr == new.status.addr
 }
 
 /// What one planner would change.

@@ -8,3 +8,4 @@
 //! many it leaves out.
 
 mod kit;
+mod tidy;

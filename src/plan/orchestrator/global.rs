@@ -25,9 +25,15 @@ pub(super) fn reconcile(view: &View, service: &Service, ctx: Context<'_>, planne
     }
 }
 
-/// True while a node is given new tasks.
-pub(super) fn takes_tasks(node: &Node) -> bool {
-    node.status.state == NodeState::Ready && node.spec.availability == Availability::Active
+/// True for a node that has a slot of the service, be it that it is not heard of just now.
+pub(super) fn has_slot(service: &Service, node: &Node) -> bool {
+    let constraints = slot::constraints(&service.spec.task_template);
+    node.spec.availability == Availability::Active && node.is_up() && satisfies(constraints, node)
+}
+
+/// True while a node is given new tasks of the service.
+pub(super) fn takes_tasks(service: &Service, node: &Node) -> bool {
+    node.status.state == NodeState::Ready && has_slot(service, node)
 }
 
 /// One task for every node that takes tasks and satisfies the constraints; none where they are not
@@ -39,10 +45,7 @@ fn cover(
     ctx: Context<'_>,
     planned: &mut Planned,
 ) {
-    let template = &service.spec.task_template;
-    let constraints =
-        template.placement.as_ref().map_or(&[][..], |placement| &placement.constraints);
-    let fits = |node: &Node| satisfies(constraints, node);
+    let constraints = slot::constraints(&service.spec.task_template);
     let mut covered = BTreeSet::new();
     for slot in slots {
         let SlotKey::Node(id) = slot.key else { continue };
@@ -50,12 +53,12 @@ fn cover(
             covered.insert(id);
         }
         if let Some(task) = slot.wanted()
-            && view.node(id).is_some_and(|node| !fits(node))
+            && view.node(id).is_some_and(|node| !satisfies(constraints, node))
         {
             planned.changes.push(slot::desire(task, TaskState::Shutdown));
         }
     }
-    for node in view.nodes().filter(|node| takes_tasks(node) && fits(node)) {
+    for node in view.nodes().filter(|node| takes_tasks(service, node)) {
         if !covered.contains(&node.id) {
             let key = SlotKey::Node(node.id);
             planned.changes.push(slot::make(service, key, Start::default(), ctx));

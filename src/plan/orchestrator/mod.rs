@@ -42,7 +42,7 @@ pub fn reconcile(view: &View, id: ServiceId, ctx: Context<'_>) -> Planned {
     };
     match service.spec.mode.kind() {
         ModeKind::Replicated(replicas) => {
-            replicated::reconcile(view, service, replicas, ctx, &mut planned)
+            replicated::reconcile(view, service, replicas, ctx, &mut planned);
         }
         ModeKind::Global => global::reconcile(view, service, ctx, &mut planned),
         // Refused when such a service is made.

@@ -34,11 +34,13 @@ pub fn reap(view: &View, id: ServiceId) -> Vec<Change> {
     reaped
 }
 
-/// True for a task that is not wanted any more and was never on a node, or has ended there.
+/// True for a task that is not wanted any more and was never on a node, or has ended there. The
+/// slot of a global service is its node, so its history goes when the node does.
 fn is_forgettable(view: &View, task: &Task) -> bool {
+    let slot_gone = task.slot == 0 && task.node_id.is_some_and(|id| view.node(id).is_none());
     match task.desired_state {
         TaskState::Remove => is_over(view, task),
-        TaskState::Shutdown => task.status.state < TaskState::Assigned,
+        TaskState::Shutdown => task.status.state < TaskState::Assigned || slot_gone,
         _ => false,
     }
 }

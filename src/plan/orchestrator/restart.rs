@@ -1,7 +1,11 @@
 //! Restarting: a task that ended is given up, and replaced if its policy says so. The replacement
-//! is held ready for the policy's delay, and until its predecessor has stopped.
+//! is held ready for the policy's delay, and until its predecessor has stopped. One that ends while
+//! it is held, as for want of its image, is replaced when its delay is over and not before.
 
-use super::slot::{self, Slot, Start};
+use super::global;
+use super::slot::{self, Slot, SlotKey, Start};
+use crate::domain::change::Key;
+use crate::domain::node::Availability;
 use crate::domain::service::{RESTART_DELAY_DEFAULT, RestartCondition, RestartPolicy, Service};
 use crate::domain::task::{Restarts, Task};
 use crate::domain::task_state::TaskState;
@@ -26,12 +30,19 @@ pub(super) fn plan(
     for slot in slots {
         for task in slot.tasks.iter().filter(|task| task.is_wanted()) {
             let is_over = task.status.state.is_terminal();
-            if !is_over && !slot::is_lost(view, task) {
-                continue;
+            if !slot::is_lost(view, service, task) {
+                if !is_over {
+                    continue;
+                }
+                if task.desired_state == TaskState::Ready && task.not_before > ctx.now {
+                    planned.again.push((task.not_before, Key::Service(service.id)));
+                    continue;
+                }
             }
             planned.changes.push(slot::desire(task, TaskState::Shutdown));
-            if is_due(task) && has_place(view, slot.key) {
-                let hold_until = Some(ctx.now.plus(delay(service)));
+            let ended_at = if is_over { ended_at(task) } else { ctx.now };
+            if is_due(task, ended_at) && has_place(view, service, slot.key) {
+                let hold_until = Some(ctx.now.plus(delay(view, service, task)));
                 let restarts = next(service, task, ctx.now);
                 planned.changes.push(slot::make(
                     service,
@@ -60,14 +71,22 @@ pub(super) fn start_held(view: &View, slots: &[Slot<'_>], ctx: Context<'_>, plan
         if moment <= ctx.now {
             planned.changes.push(slot::desire(task, TaskState::Running));
         } else {
-            planned.again.push((moment, crate::domain::change::Key::Service(task.service_id)));
+            planned.again.push((moment, Key::Service(task.service_id)));
         }
     }
 }
 
-/// True when a task that ended should be replaced. Judged by the task alone, so that the answer
-/// never changes.
-pub(super) fn is_due(task: &Task) -> bool {
+/// When a task ended; for one that was given up and has yet to stop, when that was.
+pub(super) fn ended_at(task: &Task) -> Timestamp {
+    match task.status.state.is_terminal() {
+        true => task.status.applied_at,
+        false => task.meta.updated_at,
+    }
+}
+
+/// True when a task that ended, or was lost, should be replaced. Judged by the task alone and the
+/// moment of its end, so that the answer never changes.
+pub(super) fn is_due(task: &Task, ended_at: Timestamp) -> bool {
     let policy = task.spec.restart_policy.clone().unwrap_or_default();
     let due = match policy.condition.unwrap_or(RestartCondition::Any) {
         RestartCondition::None => false,
@@ -79,7 +98,7 @@ pub(super) fn is_due(task: &Task) -> bool {
         Some(max) => match window(&policy) {
             None => task.restarts.count < max,
             Some(window) => {
-                let from = task.status.applied_at.plus(-window);
+                let from = ended_at.plus(-window);
                 let recent = task.restarts.recent.iter().filter(|at| **at >= from).count();
                 (recent as u64) < max
             }
@@ -112,7 +131,12 @@ fn window(policy: &RestartPolicy) -> Option<Nanoseconds> {
     policy.window.filter(|window| *window > 0)
 }
 
-fn delay(service: &Service) -> Nanoseconds {
+/// How long the replacement of a task is held. What moves from a drained node does so at once.
+fn delay(view: &View, service: &Service, task: &Task) -> Nanoseconds {
+    let node = task.node_id.and_then(|id| view.node(id));
+    if node.is_some_and(|node| node.spec.availability == Availability::Drain) {
+        return 0;
+    }
     let policy = service.spec.task_template.restart_policy.as_ref();
     policy.and_then(|policy| policy.delay).unwrap_or(RESTART_DELAY_DEFAULT)
 }
@@ -130,11 +154,11 @@ fn is_stopping(view: &View, task: &Task) -> bool {
 }
 
 /// A global service's replacement belongs to the same node, which must still take it.
-fn has_place(view: &View, key: slot::SlotKey) -> bool {
+pub(super) fn has_place(view: &View, service: &Service, key: SlotKey) -> bool {
     match key {
-        slot::SlotKey::Number(_) => true,
-        slot::SlotKey::Node(node) => {
-            view.node(node).is_some_and(|node| super::global::takes_tasks(node))
+        SlotKey::Number(_) => true,
+        SlotKey::Node(node) => {
+            view.node(node).is_some_and(|node| global::takes_tasks(service, node))
         }
     }
 }

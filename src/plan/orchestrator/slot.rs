@@ -7,13 +7,14 @@ use std::sync::Arc;
 use super::restart;
 use crate::domain::change::Change;
 use crate::domain::id::{NodeId, TaskId};
-use crate::domain::node::{Availability, NodeState};
-use crate::domain::service::Service;
+use crate::domain::node::{Availability, Node, NodeState};
+use crate::domain::service::{Service, TaskSpec};
 use crate::domain::task::{Restarts, Task, TaskStatus};
 use crate::domain::task_state::TaskState;
 use crate::domain::time::Timestamp;
 use crate::domain::view::View;
 use crate::plan::Context;
+use crate::plan::scheduler::satisfies;
 
 /// What tells the slots of a service apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,11 +59,14 @@ impl<'v> Slot<'v> {
         self.tasks.iter().copied().find(|task| task.is_wanted())
     }
 
-    /// The task that ended for good and is not to be replaced: its slot is taken all the same.
+    /// The task that was given up for good and is not to be replaced: its slot is taken all the
+    /// same, also while the task has yet to stop.
     pub(super) fn settled(&self) -> Option<&'v Arc<Task>> {
         let newest = self.tasks.first().copied()?;
-        let over = newest.status.state.is_terminal() && newest.desired_state == TaskState::Shutdown;
-        (self.wanted().is_none() && over && !restart::is_due(newest)).then_some(newest)
+        let had_node = newest.status.state >= TaskState::Assigned;
+        let over = had_node && newest.desired_state == TaskState::Shutdown;
+        let is_due = || restart::is_due(newest, restart::ended_at(newest));
+        (self.wanted().is_none() && over && !is_due()).then_some(newest)
     }
 
     /// The task that stands for the slot; `None` when the slot is empty.
@@ -91,16 +95,32 @@ pub fn is_current(view: &View, service: &Service, task: &Task) -> bool {
     let (wished, mut had) = (wished.unwrap_or_default(), made_placement.unwrap_or_default());
     had.constraints.clone_from(&wished.constraints);
     let node = task.node_id.and_then(|id| view.node(id));
-    had == wished
-        && node.is_some_and(|node| crate::plan::scheduler::satisfies(&wished.constraints, node))
+    had == wished && node.is_some_and(|node| satisfies(&wished.constraints, node))
 }
 
-/// True when a task's node will not run it: it is gone, down, or drained.
-pub(super) fn is_lost(view: &View, task: &Task) -> bool {
+/// True when a task's node will not run it, or should not: it is gone, down, or drained, or does not
+/// satisfy the constraints any more. A paused node keeps what it has.
+pub(super) fn is_lost(view: &View, service: &Service, task: &Task) -> bool {
     let Some(id) = task.node_id else { return false };
     view.node(id).is_none_or(|node| {
-        node.status.state == NodeState::Down || node.spec.availability == Availability::Drain
+        node.status.state == NodeState::Down
+            || match node.spec.availability {
+                Availability::Active => is_misplaced(service, task, node),
+                Availability::Pause => false,
+                Availability::Drain => true,
+            }
     })
+}
+
+/// True when a node changed so that it satisfies neither what the task was placed by nor what the
+/// service says now. Where only the service changed, its rollout replaces the task in its turn.
+fn is_misplaced(service: &Service, task: &Task, node: &Node) -> bool {
+    [&task.spec, &service.spec.task_template].iter().all(|spec| !satisfies(constraints(spec), node))
+}
+
+/// The constraints of a template.
+pub(super) fn constraints(template: &TaskSpec) -> &[String] {
+    template.placement.as_ref().map_or(&[][..], |placement| &placement.constraints)
 }
 
 /// How a task differs from a plain first one.

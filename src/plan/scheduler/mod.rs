@@ -20,6 +20,7 @@ use crate::domain::id::ServiceId;
 use crate::domain::node::Node;
 use crate::domain::task::Task;
 use crate::domain::task_state::TaskState;
+use crate::domain::time::Timestamp;
 use crate::domain::view::View;
 
 /// True when a node satisfies all constraints. One that cannot be parsed, which no stored service
@@ -32,9 +33,12 @@ pub fn satisfies(constraints: &[String], node: &Node) -> bool {
 
 /// The nodes that waiting tasks get, or why they get none.
 pub fn plan(view: &View, ctx: Context<'_>) -> Vec<Change> {
-    let mut groups: BTreeMap<(ServiceId, u64), Vec<&Arc<Task>>> = BTreeMap::new();
+    // What takes the place of another comes before what is new: a rollout that frees a place gets it
+    // back, and does not wait for tasks that never had one.
+    let mut groups: BTreeMap<(bool, ServiceId, u64), Vec<&Arc<Task>>> = BTreeMap::new();
     for task in view.waiting_tasks().filter(|task| task.status.state == TaskState::Pending) {
-        groups.entry((task.service_id, task.spec_version.index)).or_default().push(task);
+        let is_new = task.not_before == Timestamp::ZERO;
+        groups.entry((is_new, task.service_id, task.spec_version.index)).or_default().push(task);
     }
     if groups.is_empty() {
         return Vec::new();
@@ -42,7 +46,9 @@ pub fn plan(view: &View, ctx: Context<'_>) -> Vec<Change> {
     let mut loads: Vec<Load<'_>> = view.nodes().map(|node| Load::of(view, node)).collect();
     let mut changes = Vec::new();
     for tasks in groups.into_values() {
-        let (bound, free): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|t| t.node_id.is_some());
+        let (bound, mut free): (Vec<_>, Vec<_>) =
+            tasks.into_iter().partition(|task| task.node_id.is_some());
+        free.sort_by_key(|task| task.slot);
         for task in bound {
             place_bound(task, &mut loads, ctx, &mut changes);
         }
@@ -60,16 +66,15 @@ fn place_bound(
 ) {
     let own = loads.iter_mut().find(|load| Some(load.node.id) == task.node_id);
     let mut reasons = Reasons::default();
-    match own {
-        Some(load) => match filter::refusal(task, load) {
+    if let Some(load) = own {
+        match filter::refusal(task, load) {
             None => {
                 load.add(task);
                 changes.push(assign(task, load.node, ctx));
                 return;
             }
             Some(reason) => reasons.add(reason),
-        },
-        None => {}
+        }
     }
     changes.extend(explain(task, &reasons));
 }

@@ -1,0 +1,194 @@
+//! The commands of scripts. Most are the intents that a client or a node would send.
+//!
+//! ```text
+//!   node n1 label.zone=a cpus=2 memory=512 availability=drain arch=arm64
+//!   service web replicas=3 image=app:1 …    global log …    update web …    scale web 5
+//!   remove web      fail web.2      complete web.2
+//!   down n1   up n1   hang n1   remove-node n1   label n1 zone=b
+//!   drain n1  pause n1  activate n1
+//!   history 2   restart-manager   advance 5s   watch web   show tasks [web]
+//! ```
+
+use purser::domain::cluster::OrchestrationConfig;
+use purser::domain::id::{NodeId, ServiceId};
+use purser::domain::intent::{AuthFrom, Intent, SwarmUpdate};
+use purser::domain::node::{Availability, NodeDescription, NodeSpec};
+use purser::domain::service::{Global, Platform, Resources, ServiceSpec};
+use purser::domain::task_state::{Mover, TaskState};
+
+use super::agent::{self, Agent};
+use super::world::World;
+use super::{show, spec};
+
+/// What a command prints, or why it is not done.
+type Printed = Result<String, String>;
+
+impl World {
+    pub fn command(&mut self, command: &str) -> Printed {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let (verb, rest) = words.split_first().ok_or("no command")?;
+        let name = rest.first().copied();
+        let named = || name.ok_or_else(|| format!("{verb} what?"));
+        let settings = rest.get(1..).unwrap_or_default();
+        match *verb {
+            "node" => self.join(named()?, settings),
+            "service" | "global" => self.create(named()?, settings, *verb == "global"),
+            "update" => self.update(named()?, settings),
+            "scale" => self.update(named()?, &[&format!("replicas={}", settings.join(""))]),
+            "remove" => {
+                let id = self.service(named()?)?;
+                self.client(Intent::RemoveService { id })
+            }
+            "fail" => self.end(named()?, TaskState::Failed, "task: non-zero exit (1)"),
+            "complete" => self.end(named()?, TaskState::Complete, ""),
+            "up" | "down" | "hang" => self.session(verb, named()?),
+            "drain" => self.edit_node(named()?, |spec| spec.availability = Availability::Drain),
+            "pause" => self.edit_node(named()?, |spec| spec.availability = Availability::Pause),
+            "activate" => self.edit_node(named()?, |spec| spec.availability = Availability::Active),
+            "label" => self.edit_node(named()?, |spec| {
+                spec.labels.extend(settings.iter().filter_map(|label| pair(label)));
+            }),
+            "remove-node" => {
+                let id = self.agent(named()?)?.id;
+                self.submit(Mover::Reaper, Intent::RemoveNode { id, force: true })?;
+                self.agents.remove(named()?);
+                Ok(String::new())
+            }
+            "history" => self.set_history(spec::number(named()?)?),
+            "restart-manager" => {
+                self.restart_manager();
+                Ok(String::new())
+            }
+            "advance" => {
+                self.advance(spec::span(named()?)?);
+                Ok(String::new())
+            }
+            "watch" => {
+                let id = self.service(named()?)?;
+                self.lowest.insert(id, usize::MAX);
+                Ok(String::new())
+            }
+            "show" => self.show(named()?, settings.first().copied()),
+            other => Err(format!("{other} is no command")),
+        }
+    }
+
+    fn client(&mut self, intent: Intent) -> Printed {
+        self.submit(Mover::Orchestrator, intent).map(|_| String::new())
+    }
+
+    fn service(&self, name: &str) -> Result<ServiceId, String> {
+        self.view.service_named(name).map(|service| service.id).ok_or(format!("no service {name}"))
+    }
+
+    fn agent(&self, name: &str) -> Result<&Agent, String> {
+        self.agents.get(name).ok_or(format!("no node {name}"))
+    }
+
+    fn join(&mut self, name: &str, settings: &[&str]) -> Printed {
+        if self.agents.contains_key(name) {
+            return Err(format!("there is a node {name}"));
+        }
+        let mut availability = Availability::Active;
+        let mut platform = Platform { architecture: "x86_64".into(), os: "linux".into() };
+        let mut resources = Resources {
+            nano_cpus: 4_000_000_000,
+            memory_bytes: 8 << 30,
+            generic_resources: Vec::new(),
+        };
+        let mut labels = Vec::new();
+        for setting in settings {
+            let (key, value) = setting.split_once('=').ok_or("no setting")?;
+            match key {
+                "availability" => availability = spec::word(value)?.unwrap_or(availability),
+                "arch" => platform.architecture = value.into(),
+                "cpus" | "memory" => spec::set_resource(&mut resources, key, value)?,
+                key => labels.extend(
+                    key.strip_prefix("label.").map(|key| (key.to_owned(), value.to_owned())),
+                ),
+            }
+        }
+        let id = NodeId::make(&self.entropy);
+        let description =
+            NodeDescription { hostname: name.into(), platform, resources, ..Default::default() };
+        let addr = format!("10.0.0.{}", self.names.len() + 1);
+        let agent = Agent { id, is_up: true, hangs: false, description, addr };
+        self.names.insert(id, name.into());
+        let (csr, chain) = (Vec::new(), String::new());
+        self.client(Intent::AdmitNode { id, csr, chain, not_after: i64::MAX, availability })?;
+        self.client(agent.register())?;
+        self.agents.insert(name.into(), agent);
+        self.edit_node(name, |spec| spec.labels.extend(labels))
+    }
+
+    fn create(&mut self, name: &str, settings: &[&str], is_global: bool) -> Printed {
+        let mut spec = spec::plain(name);
+        if is_global {
+            spec.mode.global = Some(Global {});
+        }
+        let spec = with_settings(spec, settings)?;
+        let id = ServiceId::make(&self.entropy);
+        self.client(Intent::CreateService { id, spec, registry_auth: None })
+    }
+
+    fn update(&mut self, name: &str, settings: &[&str]) -> Printed {
+        let service = self.view.service_named(name).ok_or(format!("no service {name}"))?;
+        let spec = with_settings(service.spec.clone(), settings)?;
+        let (id, version) = (service.id, service.meta.version);
+        let auth_from = AuthFrom::Spec;
+        self.client(Intent::UpdateService { id, version, spec, registry_auth: None, auth_from })
+    }
+
+    /// The task that is wanted in a slot ends by itself.
+    fn end(&mut self, name: &str, state: TaskState, err: &str) -> Printed {
+        let task = self
+            .view
+            .tasks()
+            .find(|task| task.is_live() && show::task_name(task, &self.names) == name)
+            .filter(|task| task.status.state >= TaskState::Assigned)
+            .ok_or(format!("no task runs as {name}"))?;
+        let heard = self.agents.values().any(|agent| Some(agent.id) == task.node_id && agent.is_up);
+        if !heard {
+            return Err("nobody hears of it".into());
+        }
+        let reports = vec![agent::report(task, state, err, self.now)];
+        self.submit(Mover::Agent, Intent::ReportTasks { reports }).map(|_| String::new())
+    }
+
+    fn session(&mut self, verb: &str, name: &str) -> Printed {
+        let agent = self.agents.get_mut(name).ok_or(format!("no node {name}"))?;
+        (agent.is_up, agent.hangs) = (verb != "down", verb == "hang");
+        let intent = match agent.is_up {
+            true => agent.register(),
+            false => Intent::LoseNodes { nodes: vec![(agent.id, "heartbeat failure".into())] },
+        };
+        self.client(intent)
+    }
+
+    fn edit_node(&mut self, name: &str, edit: impl FnOnce(&mut NodeSpec)) -> Printed {
+        let node = self.view.node(self.agent(name)?.id).ok_or("gone")?;
+        let mut spec = node.spec.clone();
+        edit(&mut spec);
+        let (id, version) = (node.id, node.meta.version);
+        self.client(Intent::UpdateNode { id, version, spec })
+    }
+
+    fn set_history(&mut self, limit: u64) -> Printed {
+        let cluster = self.view.cluster().ok_or("no cluster")?;
+        let mut spec = cluster.spec.clone();
+        let limit = i64::try_from(limit).ok();
+        spec.orchestration = OrchestrationConfig { task_history_retention_limit: limit };
+        let version = cluster.meta.version;
+        let update = SwarmUpdate { version, spec, worker_secret: None, manager_secret: None };
+        self.client(Intent::UpdateSwarm(Box::new(update)))
+    }
+}
+
+fn with_settings(mut spec: ServiceSpec, settings: &[&str]) -> Result<ServiceSpec, String> {
+    settings.iter().try_for_each(|setting| spec::set(&mut spec, setting))?;
+    Ok(spec)
+}
+
+fn pair(label: &str) -> Option<(String, String)> {
+    label.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()))
+}

@@ -1,0 +1,127 @@
+//! What scripts print: names in place of ids, no moments, one order.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use purser::domain::id::NodeId;
+use purser::domain::service::ModeKind;
+use purser::domain::task::Task;
+use purser::domain::task_state::TaskState;
+
+use super::world::World;
+
+/// `web.2`, or `agent.n1` for a task of a global service.
+pub fn task_name(task: &Task, nodes: &BTreeMap<NodeId, String>) -> String {
+    match task.node_id.filter(|_| task.slot == 0) {
+        Some(node) => {
+            format!("{}.{}", task.service_name, nodes.get(&node).map_or("?", String::as_str))
+        }
+        None => format!("{}.{}", task.service_name, task.slot),
+    }
+}
+
+impl World {
+    /// `show tasks [service]`, `show running [service]`, `show services`, `show nodes`,
+    /// `show lowest`, `show spread service`.
+    pub fn show(&self, what: &str, of: Option<&str>) -> Result<String, String> {
+        Ok(match what {
+            "tasks" => self.show_tasks(of, |_| true),
+            "wanted" => self.show_tasks(of, Task::is_wanted),
+            "services" => self.show_services(),
+            "nodes" => self.show_nodes(),
+            "spread" => self.show_spread(of),
+            "lowest" => self.lowest.iter().fold(String::new(), |text, (service, lowest)| {
+                let name = self.view.service(*service).map_or("?", |service| &service.spec.name);
+                text + &format!("  {name}: never fewer than {lowest} running\n")
+            }),
+            other => return Err(format!("nothing is called {other}")),
+        })
+    }
+
+    /// Tasks by slot, the newest first: desired and observed state, node, image, why it waits.
+    fn show_tasks(&self, of: Option<&str>, filter: impl Fn(&Task) -> bool) -> String {
+        let mut tasks: Vec<_> = self
+            .view
+            .tasks()
+            .filter(|task| of.is_none_or(|of| task.service_name == of) && filter(task))
+            .collect();
+        tasks.sort_by_cached_key(|task| {
+            let name = task_name(task, &self.names);
+            (task.service_name.clone(), task.slot, name, std::cmp::Reverse(task.meta.created_at))
+        });
+        let mut text = String::new();
+        for task in tasks {
+            let name = task_name(task, &self.names);
+            let node = task.node_id.and_then(|id| self.names.get(&id)).map_or("-", String::as_str);
+            let image = task.spec.container_spec.as_ref().map_or("", |container| &container.image);
+            let (desired, state) = (task.desired_state, task.status.state);
+            let err = if task.status.err.is_empty() {
+                String::new()
+            } else {
+                format!("  {}", task.status.err)
+            };
+            let states = format!("{desired}/{state}");
+            let _ = writeln!(
+                text,
+                "{}",
+                format!("  {name:<8} {node:<4} {image:<9} {states}{err}").trim_end()
+            );
+        }
+        if text.is_empty() { "  none\n".into() } else { text }
+    }
+
+    fn show_services(&self) -> String {
+        let mut lines: Vec<String> = self
+            .view
+            .services()
+            .map(|service| {
+                let tasks = self.view.tasks_of_service(service.id);
+                let running = tasks.filter(|task| task.status.state == TaskState::Running).count();
+                let wish = match service.spec.mode.kind() {
+                    ModeKind::Replicated(replicas) => replicas.to_string(),
+                    _ => "all".into(),
+                };
+                let status = service.update_status.as_ref().map_or(String::new(), |status| {
+                    format!("  {}: {}", status.state, self.with_names(&status.message))
+                });
+                format!("  {:<8} {running}/{wish}{status}\n", service.spec.name)
+            })
+            .collect();
+        lines.sort();
+        lines.concat()
+    }
+
+    fn show_nodes(&self) -> String {
+        self.view.nodes().fold(String::new(), |text, node| {
+            let wanted = self.view.tasks_of_node(node.id).filter(|task| task.is_wanted()).count();
+            let (state, availability) = (node.status.state, node.spec.availability);
+            text + &format!(
+                "  {:<4} {state} {availability}, {wanted} wanted\n",
+                self.names[&node.id]
+            )
+        })
+    }
+
+    /// How many nodes have how many wanted tasks of a service.
+    fn show_spread(&self, of: Option<&str>) -> String {
+        let mut nodes: BTreeMap<usize, usize> = BTreeMap::new();
+        for node in self.view.nodes() {
+            let tasks = self
+                .view
+                .tasks_of_node(node.id)
+                .filter(|task| task.is_wanted() && of.is_none_or(|of| task.service_name == of));
+            *nodes.entry(tasks.count()).or_default() += 1;
+        }
+        nodes.into_iter().fold(String::new(), |text, (tasks, nodes)| {
+            text + &format!("  {nodes} nodes with {tasks} tasks\n")
+        })
+    }
+
+    fn with_names(&self, text: &str) -> String {
+        let words = text.split(' ').map(|word| {
+            let alias = word.parse().ok().and_then(|id| self.aliases.get(&id));
+            alias.map_or(word, String::as_str)
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+}

@@ -1,0 +1,114 @@
+//! Settings of services and nodes as scripts write them: `key=value`.
+
+use std::sync::Arc;
+
+use purser::domain::container::ContainerSpec;
+use purser::domain::network::{EndpointSpec, PortConfig, PublishMode};
+use purser::domain::service::{
+    Platform, Replicated, Resources, ServiceSpec, TaskSpec, UpdateConfig,
+};
+use purser::domain::time::Nanoseconds;
+
+/// The spec of a service that says nothing yet.
+pub fn plain(name: &str) -> ServiceSpec {
+    let container = ContainerSpec { image: "app:1".into(), ..Default::default() };
+    let template = TaskSpec { container_spec: Some(container), ..Default::default() };
+    ServiceSpec { name: name.into(), task_template: Arc::new(template), ..Default::default() }
+}
+
+/// Changes one setting of a service; the others stay, as with the command line.
+pub fn set(spec: &mut ServiceSpec, setting: &str) -> Result<(), String> {
+    let (key, value) = setting.split_once('=').ok_or(format!("{setting} is no setting"))?;
+    if let Some(label) = key.strip_prefix("label.") {
+        spec.labels.insert(label.into(), value.into());
+        return Ok(());
+    }
+    if set_update(spec, key, value)? {
+        return Ok(());
+    }
+    let template = Arc::make_mut(&mut spec.task_template);
+    let container = template.container_spec.get_or_insert_default();
+    let placement = template.placement.get_or_insert_default();
+    let restart = template.restart_policy.get_or_insert_default();
+    match key {
+        "replicas" => spec.mode.replicated = Some(Replicated { replicas: Some(number(value)?) }),
+        "image" => container.image = value.into(),
+        "grace" => container.stop_grace_period = Some(span(value)?),
+        "force" => template.force_update = number(value)?,
+        "constraint" => {
+            placement.constraints =
+                value.split(',').filter(|text| !text.is_empty()).map(str::to_owned).collect();
+        }
+        "max-per-node" => placement.max_replicas = number(value)?,
+        "platform" => {
+            placement.platforms = vec![Platform { architecture: value.into(), os: "linux".into() }];
+        }
+        "restart" => restart.condition = word(value)?,
+        "delay" => restart.delay = Some(span(value)?),
+        "attempts" => restart.max_attempts = Some(number(value)?),
+        "window" => restart.window = Some(span(value)?),
+        "cpus" | "memory" => {
+            let resources = template.resources.get_or_insert_default();
+            set_resource(resources.reservations.get_or_insert_default(), key, value)?;
+        }
+        "port" => {
+            let port = PortConfig {
+                target_port: 80,
+                published_port: u32::try_from(number(value)?).map_err(|error| error.to_string())?,
+                publish_mode: Some(PublishMode::Host),
+                ..Default::default()
+            };
+            spec.endpoint_spec = Some(EndpointSpec { ports: vec![port], ..Default::default() });
+        }
+        _ => return Err(format!("{key} is no setting")),
+    }
+    Ok(())
+}
+
+fn set_update(spec: &mut ServiceSpec, key: &str, value: &str) -> Result<bool, String> {
+    let default = UpdateConfig { parallelism: 1, ..Default::default() };
+    let mut config = spec.update_config.clone().unwrap_or(default);
+    match key {
+        "parallelism" => config.parallelism = number(value)?,
+        "update-delay" => config.delay = span(value)?,
+        "monitor" => config.monitor = span(value)?,
+        "failure" => config.failure_action = word(value)?,
+        "ratio" => {
+            config.max_failure_ratio = value.parse().map_err(|_| format!("{value} is no ratio"))?;
+        }
+        _ => return Ok(false),
+    }
+    spec.update_config = Some(config);
+    Ok(true)
+}
+
+/// Cores, or memory in MiB.
+pub fn set_resource(resources: &mut Resources, key: &str, value: &str) -> Result<(), String> {
+    let amount = i64::try_from(number(value)?).map_err(|error| error.to_string())?;
+    match key {
+        "cpus" => resources.nano_cpus = amount * 1_000_000_000,
+        _ => resources.memory_bytes = amount * 1024 * 1024,
+    }
+    Ok(())
+}
+
+pub fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{text} is no number"))
+}
+
+/// `500ms`, `10s`, `5m`, `24h`.
+pub fn span(text: &str) -> Result<Nanoseconds, String> {
+    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match &text[at..] {
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        _ => return Err(format!("{text} is no span")),
+    };
+    Ok(text[..at].parse::<Nanoseconds>().map_err(|error| error.to_string())? * unit)
+}
+
+pub fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<Option<T>, String> {
+    serde_json::from_value(text.into()).map(Some).map_err(|error| error.to_string())
+}

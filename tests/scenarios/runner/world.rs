@@ -1,0 +1,236 @@
+//! A cluster in one thread: the view, a clock that is moved by hand, seeded ids, and agents.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use purser::domain::change::{Change, Key, Object};
+use purser::domain::cluster::{Cluster, ClusterSpec, JoinSecrets};
+use purser::domain::id::{ClusterId, Entropy, NodeId, ServiceId, Stream, TaskId};
+use purser::domain::intent::Intent;
+use purser::domain::meta::{Stamp, Version};
+use purser::domain::task_state::{Mover, TaskState};
+use purser::domain::time::{Nanoseconds, Timestamp};
+use purser::domain::view::View;
+use purser::plan::settle::{Dirty, ROUNDS_MAX, STAGES, Stage, step};
+use purser::plan::{Context, intent};
+
+use super::agent::{self, Agent};
+use super::{check, show};
+
+/// What the clock moves by at every write, so that no two objects are made at the same moment.
+const TICK: Nanoseconds = 1_000;
+/// Passes of the agents until a line must have settled.
+const PASSES_MAX: usize = 64;
+
+pub struct World {
+    pub view: View,
+    pub now: Timestamp,
+    pub entropy: Seeded,
+    /// By the name of their node.
+    pub agents: BTreeMap<String, Agent>,
+    /// What the checker found since the last line.
+    pub complaints: Vec<String>,
+    /// Names of nodes and tasks, those that are gone among them.
+    pub names: BTreeMap<NodeId, String>,
+    pub aliases: BTreeMap<TaskId, String>,
+    /// The fewest running tasks of services that are watched.
+    pub lowest: BTreeMap<ServiceId, usize>,
+    dirty: Dirty,
+    again: BTreeSet<(Timestamp, Key)>,
+}
+
+impl World {
+    pub fn new(seed: u64) -> World {
+        let mut world = World {
+            view: View::default(),
+            now: Timestamp::from_unix_nanos(1_800_000_000_000_000_000),
+            entropy: Seeded { state: AtomicU64::new(seed), nodes: AtomicU64::new(0) },
+            agents: BTreeMap::new(),
+            complaints: Vec::new(),
+            names: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            lowest: BTreeMap::new(),
+            dirty: Dirty::default(),
+            again: BTreeSet::new(),
+        };
+        let cluster = make_cluster(&world.entropy);
+        world.write(Mover::Orchestrator, &[cluster.into()]);
+        world
+    }
+
+    /// Runs the commands of one line and settles; answers what they print.
+    pub fn line(&mut self, line: &str) -> String {
+        let line = line.split('#').next().unwrap_or_default();
+        let mut output = String::new();
+        for command in line.split(';').map(str::trim).filter(|command| !command.is_empty()) {
+            match self.command(command) {
+                Ok(text) => output.push_str(&text),
+                Err(why) => output.push_str(&format!("  refused: {why}\n")),
+            }
+        }
+        self.settle();
+        output
+    }
+
+    /// What one write does: the view changes, the version steps, planners have to look.
+    pub fn write(&mut self, mover: Mover, changes: &[Change]) -> bool {
+        if changes.is_empty() {
+            return false;
+        }
+        self.now = self.now.plus(TICK);
+        let version = Version { index: self.view.version().index + 1 };
+        let changed = self.view.apply(changes, Stamp { version, now: self.now });
+        for one in &changed {
+            self.complaints.extend(check::move_of(mover, one, &self.view));
+            self.dirty.add(one);
+            if let Some(Object::Task(task)) = &one.new {
+                let name = show::task_name(task, &self.names);
+                self.aliases.entry(task.id).or_insert(name);
+            }
+        }
+        for (service, lowest) in &mut self.lowest {
+            let tasks = self.view.tasks_of_service(*service);
+            let running = tasks.filter(|task| task.status.state == TaskState::Running).count();
+            *lowest = running.min(*lowest);
+        }
+        true
+    }
+
+    /// Decides an intent and writes what it changes.
+    pub fn submit(&mut self, mover: Mover, intent: Intent) -> Result<bool, String> {
+        let ctx = Context { now: self.now, entropy: &self.entropy };
+        let changes = intent::decide(&self.view, intent, ctx).map_err(|refusal| refusal.message)?;
+        Ok(self.write(mover, &changes))
+    }
+
+    /// Planners and agents, until nothing moves at this moment.
+    pub fn settle(&mut self) {
+        for _ in 0..PASSES_MAX {
+            self.plan();
+            let reports = agent::reports(&self.view, &self.agents, self.now);
+            if reports.is_empty() {
+                self.complaints.extend(check::inspect(&self.view));
+                return;
+            }
+            if self.submit(Mover::Agent, Intent::ReportTasks { reports }) != Ok(true) {
+                self.complaints.push("what agents report changes nothing".into());
+                return;
+            }
+        }
+        self.complaints.push(format!("agents are not content after {PASSES_MAX} passes"));
+    }
+
+    fn plan(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            if self.dirty.is_empty() {
+                return;
+            }
+            let dirty = std::mem::take(&mut self.dirty);
+            for stage in STAGES {
+                let ctx = Context { now: self.now, entropy: &self.entropy };
+                let planned = step(stage, &self.view, &dirty, ctx);
+                self.again.extend(planned.again);
+                self.write(mover(stage), &planned.changes);
+            }
+        }
+        if !self.dirty.is_empty() {
+            self.complaints.push(format!("planners are not content after {ROUNDS_MAX} rounds"));
+            self.dirty = Dirty::default();
+        }
+    }
+
+    /// Moves the clock, settling at every moment at which there is something to do.
+    pub fn advance(&mut self, span: Nanoseconds) {
+        let target = self.now.plus(span);
+        self.settle();
+        loop {
+            let planner = self.again.first().map(|(moment, _)| *moment);
+            let agent = agent::next_moment(&self.view, &self.agents, self.now);
+            let Some(moment) = planner.into_iter().chain(agent).min().filter(|at| *at <= target)
+            else {
+                break;
+            };
+            self.now = self.now.max(moment);
+            while let Some((_, key)) = self.again.pop_first_until(self.now) {
+                self.dirty.add_key(key);
+            }
+            self.settle();
+        }
+        self.now = self.now.max(target);
+    }
+
+    /// What a manager remembers of its work is lost; it looks at everything, and nodes come back.
+    pub fn restart_manager(&mut self) {
+        self.again.clear();
+        self.dirty = Dirty::all();
+        let _ = self.submit(Mover::Orchestrator, Intent::ForgetSessions);
+        self.dirty = Dirty::all();
+        self.plan();
+        let at_work = self.agents.values().filter(|agent| agent.is_up && !agent.hangs);
+        for agent in at_work.cloned().collect::<Vec<Agent>>() {
+            let _ = self.submit(Mover::Orchestrator, agent.register());
+        }
+    }
+}
+
+fn mover(stage: Stage) -> Mover {
+    match stage {
+        Stage::Orchestrator => Mover::Orchestrator,
+        Stage::Reaper => Mover::Reaper,
+        Stage::Allocator => Mover::Allocator,
+        Stage::Scheduler => Mover::Scheduler,
+    }
+}
+
+trait PopUntil {
+    fn pop_first_until(&mut self, now: Timestamp) -> Option<(Timestamp, Key)>;
+}
+
+impl PopUntil for BTreeSet<(Timestamp, Key)> {
+    fn pop_first_until(&mut self, now: Timestamp) -> Option<(Timestamp, Key)> {
+        let first = *self.first().filter(|(moment, _)| *moment <= now)?;
+        self.remove(&first);
+        Some(first)
+    }
+}
+
+fn make_cluster(entropy: &Seeded) -> Cluster {
+    Cluster {
+        id: ClusterId::make(entropy),
+        meta: Default::default(),
+        spec: ClusterSpec::default(),
+        root_ca: String::new(),
+        tls_info: Default::default(),
+        join_secrets: JoinSecrets { worker: String::new(), manager: String::new() },
+        manager: NodeId::LOWEST,
+        listen_addr: String::new(),
+        advertise_addr: String::new(),
+        default_addr_pool: Vec::new(),
+        subnet_size: 24,
+        data_path_port: 4789,
+        barred: BTreeMap::new(),
+    }
+}
+
+/// Ids from a seed. Those of nodes are counted, so that nodes stand in the order of their making.
+pub struct Seeded {
+    state: AtomicU64,
+    nodes: AtomicU64,
+}
+
+impl Entropy for Seeded {
+    fn fill(&self, stream: Stream, out: &mut [u8]) {
+        if stream == Stream::Node {
+            let number = self.nodes.fetch_add(1, Ordering::Relaxed) + 1;
+            let at = out.len() - 8;
+            out[at..].copy_from_slice(&number.to_be_bytes());
+            return;
+        }
+        for chunk in out.chunks_mut(8) {
+            let mut z = self.state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            chunk.copy_from_slice(&(z ^ (z >> 31)).to_be_bytes()[..chunk.len()]);
+        }
+    }
+}
