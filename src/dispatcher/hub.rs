@@ -9,8 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::change::{Changed, Key, Object};
 use crate::domain::id::NodeId;
-use crate::manager::Manager;
-use crate::store::Commit;
+use crate::manager::{Commit, Manager};
 
 /// Wakes streams. A wake-up carries no information: a stream looks at the view.
 #[derive(Clone)]

@@ -35,6 +35,9 @@ pub struct Task {
     pub node_id: Option<NodeId>,
     /// What happens.
     pub status: TaskStatus,
+    /// When it was first reported running, by the manager's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ran_at: Option<Timestamp>,
     /// What should happen.
     pub desired_state: TaskState,
     /// Endpoint of the service when the task was made.

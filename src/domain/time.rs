@@ -79,9 +79,46 @@ impl Default for Timestamp {
     }
 }
 
+/// The longest text of a moment: `2026-11-21T01:25:44.705953412Z`.
+const TEXT_LEN_MAX: usize = 30;
+
+impl Timestamp {
+    /// Writes the text of the moment. Lists hold thousands of them, so it is written digit by digit.
+    fn write(self, text: &mut [u8; TEXT_LEN_MAX]) -> &str {
+        let (year, month, day) = self.0.to_calendar_date();
+        let (hour, minute, second, nanos) = self.0.to_hms_nano();
+        text.copy_from_slice(b"0000-00-00T00:00:00.000000000Z");
+        put(&mut text[0..4], year.unsigned_abs());
+        put(&mut text[5..7], u32::from(u8::from(month)));
+        put(&mut text[8..10], u32::from(day));
+        put(&mut text[11..13], u32::from(hour));
+        put(&mut text[14..16], u32::from(minute));
+        put(&mut text[17..19], u32::from(second));
+        put(&mut text[20..29], nanos);
+        // Without trailing zeros, and without the point when nothing follows it.
+        let mut end = 29;
+        while text[end - 1] == b'0' && end > 20 {
+            end -= 1;
+        }
+        if end == 20 {
+            end = 19;
+        }
+        text[end] = b'Z';
+        std::str::from_utf8(&text[..=end]).expect("digits and punctuation are ASCII")
+    }
+}
+
+/// Writes the decimal digits of a number, from the right.
+fn put(text: &mut [u8], mut number: u32) {
+    for digit in text.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).expect("a digit fits a byte");
+        number /= 10;
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.format(&Rfc3339).map_err(|_| fmt::Error)?)
+        f.write_str(self.write(&mut [0; TEXT_LEN_MAX]))
     }
 }
 
@@ -93,7 +130,7 @@ impl fmt::Debug for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(self.write(&mut [0; TEXT_LEN_MAX]))
     }
 }
 

@@ -24,7 +24,7 @@ use crate::domain::filter::Filters;
 use crate::domain::node::Node;
 use crate::domain::service::{ModeKind, Service};
 use crate::domain::time::Timestamp;
-use crate::store::Store;
+use crate::manager::Manager;
 
 /// Events that are kept for replay.
 const BUFFER_MAX: usize = 256;
@@ -63,13 +63,13 @@ pub(crate) struct Events {
 
 impl Events {
     /// Starts deriving events from commits.
-    pub(crate) fn start(store: &Store, stop: CancellationToken) -> Events {
+    pub(crate) fn start(manager: &Manager, stop: CancellationToken) -> Events {
         let events = Events {
             buffer: Arc::new(Mutex::new(VecDeque::with_capacity(BUFFER_MAX))),
             sender: broadcast::Sender::new(BUFFER_MAX),
         };
         let deriving = events.clone();
-        let (_, mut commits) = store.subscribe();
+        let (_, mut commits) = manager.store().subscribe();
         tokio::spawn(async move {
             loop {
                 let commit = tokio::select! {

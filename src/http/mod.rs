@@ -55,7 +55,7 @@ pub struct Door {
 impl Door {
     /// Answers requests on the sockets, and keeps the engine attached, until `stop`.
     pub async fn serve(self, listeners: Listeners, stop: CancellationToken) {
-        let events = events::Events::start(self.manager.store(), stop.clone());
+        let events = events::Events::start(&self.manager, stop.clone());
         let inner = context::ApiInner {
             manager: self.manager,
             engine: self.engine,

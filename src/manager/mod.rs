@@ -32,6 +32,8 @@ use crate::domain::view::View;
 use crate::plan::orchestrator;
 use crate::store::Store;
 
+pub use crate::store::Commit;
+
 /// A handle to the manager; clones share it.
 #[derive(Clone)]
 pub struct Manager {

@@ -230,6 +230,7 @@ pub fn task() -> Task {
         spec_version: Version { index: 8 },
         slot: 2,
         node_id: Some(node_id()),
+        ran_at: None,
         status: TaskStatus {
             timestamp: at(3),
             applied_at: at(4),

@@ -7,5 +7,7 @@
 //! they are in modules whose name begins with `engine_`, so that a run without engines can say how
 //! many it leaves out.
 
+mod engine_image;
 mod kit;
+mod scenarios;
 mod tidy;

@@ -11,22 +11,15 @@
 //! something to do. After every line a checker looks over the view; what it finds stands in the
 //! output behind `!!`, and makes the test fail.
 //!
-//! The scripts and outputs are in `tests/scenarios/`, what runs them in its folder `runner/`.
+//! The scripts and outputs are in `tests/scenarios/`, what runs them in the modules here.
 //! `UPDATE_SCENARIOS=1 cargo test --test it scenarios` rewrites the outputs.
 
-#[path = "../scenarios/runner/agent.rs"]
 mod agent;
-#[path = "../scenarios/runner/check.rs"]
 mod check;
-#[path = "../scenarios/runner/command.rs"]
 mod command;
-#[path = "../scenarios/runner/random.rs"]
 mod random;
-#[path = "../scenarios/runner/show.rs"]
 mod show;
-#[path = "../scenarios/runner/spec.rs"]
 mod spec;
-#[path = "../scenarios/runner/world.rs"]
 mod world;
 
 use std::fmt::Write as _;

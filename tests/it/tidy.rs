@@ -136,7 +136,8 @@ fn every_room_opens_with_a_page() {
 
 #[test]
 fn the_architecture_page_lists_every_room() {
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md"));
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md"));
     let page = page.expect("ARCHITECTURE.md");
     for (room, _) in IMPORTS {
         assert!(page.contains(&format!("| {room} |")), "{room} is missing in the import table");

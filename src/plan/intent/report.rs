@@ -4,7 +4,7 @@
 use crate::domain::change::Change;
 use crate::domain::intent::TaskReport;
 use crate::domain::task::{Task, TaskStatus};
-use crate::domain::task_state::{Mover, may_move};
+use crate::domain::task_state::{Mover, TaskState, may_move};
 use crate::domain::view::View;
 
 pub(super) fn tasks(view: &View, reports: Vec<TaskReport>) -> Vec<Change> {
@@ -18,7 +18,9 @@ pub(super) fn tasks(view: &View, reports: Vec<TaskReport>) -> Vec<Change> {
         let known = latest.get(&report.task).unwrap_or(stored);
         let moves = may_move(Mover::Agent, known.status.state, report.status.state);
         if moves && says_more(&known.status, &report.status) {
-            latest.insert(report.task, Task { status: report.status, ..known.clone() });
+            let runs = report.status.state == TaskState::Running;
+            let ran_at = known.ran_at.or(runs.then_some(report.status.applied_at));
+            latest.insert(report.task, Task { status: report.status, ran_at, ..known.clone() });
         }
     }
     latest.into_values().map(Change::from).collect()

@@ -151,6 +151,7 @@ pub(super) fn make(service: &Service, key: SlotKey, start: Start, ctx: Context<'
         slot,
         node_id,
         status: TaskStatus::made(ctx.now),
+        ran_at: None,
         desired_state,
         endpoint_spec: service.spec.endpoint_spec.clone(),
         registry_auth: service.registry_auth.clone(),

@@ -192,7 +192,7 @@ impl Rollout<'_> {
         for slot in fresh {
             let mut made = slot.tasks.iter().copied().filter(|task| self.made(task)).peekable();
             slots += usize::from(made.peek().is_some());
-            if let Some(task) = made.find(|task| has_ended(task)) {
+            if let Some(task) = made.find(|task| has_ended(task) && self.is_early(task)) {
                 first.get_or_insert(&**task);
                 failed += 1;
             }
@@ -200,6 +200,11 @@ impl Rollout<'_> {
         #[expect(clippy::cast_precision_loss, reason = "a ratio of task counts")]
         let ratio = failed as f32 / slots.max(1) as f32;
         first.filter(|_| ratio > self.config.max_failure_ratio)
+    }
+
+    /// True for a task that ended while it was watched: before it ran, or soon after.
+    fn is_early(&self, task: &Task) -> bool {
+        task.ran_at.is_none_or(|ran_at| task.status.applied_at <= ran_at.plus(self.monitor()))
     }
 }
 
