@@ -35,11 +35,11 @@ pub(super) fn block_on(
     config: &Config,
     future: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
+    // One core is left to the database's own thread.
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let threads = config.threads.unwrap_or(cores.saturating_sub(1).max(1));
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = config.threads {
-        runtime.worker_threads(threads);
-    }
-    let runtime = runtime.enable_all().build()?;
+    let runtime = runtime.worker_threads(threads).enable_all().build()?;
     let done = runtime.block_on(future);
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     done

@@ -38,7 +38,7 @@ pub mod base64_bytes {
 pub fn decode_base64(text: &str) -> Result<Vec<u8>, String> {
     use base64::Engine as _;
     let stripped;
-    let text = if text.contains(['\n', '\r']) {
+    let text = if text.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
         stripped = text.replace(['\n', '\r'], "");
         &stripped
     } else {

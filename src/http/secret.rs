@@ -106,21 +106,39 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Respons
     let view = api.manager.view();
     view.require_cluster()?;
     let any_name = KEYS[..3].iter().any(|key| !filters.values(key).is_empty());
-    let passes = |secret: &Secret| {
+    // By name or id: one hit in any of the keys is enough.
+    let is_named = |secret: &Secret| {
         let name = secret.spec.name.to_lowercase();
-        // By name or id: one hit in any of the keys is enough.
-        let named = !any_name
-            || filters.any("names", |value| value.to_lowercase() == name)
+        filters.any("names", |value| value.to_lowercase() == name)
             || filters.any("name", |value| name.starts_with(&value.to_lowercase()))
-            || filters.any("id", |value| secret.id.as_str().starts_with(value));
-        named && filters.passes_labels("label", &secret.spec.labels)
+            || filters.any("id", |value| secret.id.as_str().starts_with(value))
+    };
+    let passes = |secret: &Secret| {
+        (!any_name || is_named(secret)) && filters.passes_labels("label", &secret.spec.labels)
     };
     let mut found: Vec<&Secret> =
         view.secrets().map(|secret| &**secret).filter(|secret| passes(secret)).collect();
     if any_name {
         found.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
     }
-    Ok(json_list(found.into_iter().map(SecretAnswer::from), 224))
+    let mut text = Vec::with_capacity(found.len() * 224 + 3);
+    text.push(b'[');
+    for (at, secret) in found.into_iter().enumerate() {
+        if at > 0 {
+            text.push(b',');
+        }
+        text.extend_from_slice(shown(secret));
+    }
+    text.extend_from_slice(b"]\n");
+    Ok(json_text(StatusCode::OK, text))
+}
+
+/// A secret as JSON.
+fn shown(secret: &Secret) -> &[u8] {
+    secret.shown.text(|| {
+        serde_json::to_vec(&SecretAnswer::from(secret))
+            .expect("answers are maps of texts and numbers")
+    })
 }
 
 /// A list as JSON, written into one buffer of about the right size.
@@ -165,7 +183,9 @@ pub(super) async fn inspect(
     let view = api.manager.view();
     view.require_cluster()?;
     let secret = view.find_secret(&wanted)?;
-    Ok(json(StatusCode::OK, &SecretAnswer::from(&**secret)))
+    let mut text = shown(secret).to_vec();
+    text.push(b'\n');
+    Ok(json_text(StatusCode::OK, text))
 }
 
 /// Update the labels of a secret

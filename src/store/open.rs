@@ -126,6 +126,7 @@ pub async fn open(
         keyring,
         clock,
         entropy,
+        expected: 1,
     };
     let task = tokio::spawn(async move {
         writer.run(stop).await;

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, RwLock};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::codec;
@@ -24,6 +25,9 @@ pub(super) const QUEUE_MAX: usize = 1024;
 /// Writes that become durable together at most. It bounds the memory of a batch; the time of a
 /// commit hardly depends on it.
 const BATCH_MAX: usize = 256;
+
+/// How long a batch waits for writers that are expected: about as long as a commit takes.
+const GATHER_TIME: Duration = Duration::from_micros(200);
 
 /// A pure function from the view to the changes of one write.
 pub type Decision = Box<dyn FnOnce(&View, Stamp) -> Result<Vec<Change>, Refusal> + Send>;
@@ -76,6 +80,8 @@ pub(super) struct Writer<L> {
     pub keyring: Arc<crate::seal::keyring::Keyring>,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
+    /// How many writes came together lately.
+    pub expected: usize,
 }
 
 /// One write of a batch, decided but not yet durable.
@@ -104,21 +110,24 @@ impl<L: Log> Writer<L> {
         self.log.close().await;
     }
 
-    /// Gives writers that were just answered the chance to be in the next batch: as long as yielding
-    /// to them brings more, it is worth it, since a commit costs the same for one and for many.
+    /// Waits for the writers that were just answered: a commit costs the same for one and for many,
+    /// so while as many as lately may come at once, a moment spent on them is won back several
+    /// times over. A lone writer never waits.
     async fn gather(&mut self, proposals: &mut Vec<Proposal>) {
-        let mut idle = 0;
-        while proposals.len() < BATCH_MAX && idle < 2 {
-            tokio::task::yield_now().await;
-            let before = proposals.len();
+        let start = Instant::now();
+        loop {
             while proposals.len() < BATCH_MAX {
                 match self.queue.try_recv() {
                     Ok(proposal) => proposals.push(proposal),
                     Err(_) => break,
                 }
             }
-            idle = if proposals.len() == before { idle + 1 } else { 0 };
+            if proposals.len() >= self.expected || start.elapsed() >= GATHER_TIME {
+                break;
+            }
+            tokio::task::yield_now().await;
         }
+        self.expected = proposals.len().max(self.expected.midpoint(proposals.len()));
     }
 
     /// Decides and writes one batch. Fails only if no write may follow.
