@@ -66,7 +66,13 @@ impl Client {
     /// Sends a request with exactly these headers besides `Host`, `Connection` and
     /// `Content-Length`.
     #[track_caller]
-    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         let mut text = format!("{method} {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n");
         for (name, value) in headers {
             text.push_str(&format!("{name}: {value}\r\n"));

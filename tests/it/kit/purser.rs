@@ -109,9 +109,8 @@ impl Purser {
             }
             None => addr.to_owned(),
         };
-        let answer = self
-            .client()
-            .post("/swarm/init", &json!({"ListenAddr": addr, "AdvertiseAddr": addr}));
+        let answer =
+            self.client().post("/swarm/init", &json!({"ListenAddr": addr, "AdvertiseAddr": addr}));
         assert_eq!(answer.status, 200, "{}", answer.text());
         addr
     }
