@@ -2,13 +2,13 @@
 //! goes out.
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use super::context::Api;
+use super::context::{Api, Wanted};
 use super::decode;
 use super::error::{ErrorResponse, Failure, empty, json, json_text};
 use super::query::Query;
@@ -118,7 +118,7 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Respons
     };
     let mut found: Vec<&Secret> =
         view.secrets().map(|secret| &**secret).filter(|secret| passes(secret)).collect();
-    if any_name {
+    if KEYS[..2].iter().any(|key| !filters.values(key).is_empty()) {
         found.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
     }
     let mut text = Vec::with_capacity(found.len() * 224 + 3);
@@ -178,7 +178,7 @@ pub(super) async fn create(
     responses((status = 200, body = SecretAnswer), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn inspect(
     State(api): State<Api>,
-    Path(wanted): Path<String>,
+    Wanted(wanted): Wanted,
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     view.require_cluster()?;
@@ -196,12 +196,12 @@ pub(super) async fn inspect(
     responses((status = 200), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn update(
     State(api): State<Api>,
-    Path(wanted): Path<String>,
+    Wanted(wanted): Wanted,
     query: Query,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
-    let version = query.version().ok_or_else(|| Failure::invalid("invalid secret version"))?;
     let body: SecretBody = decode::body(request).await?;
+    let version = query.version().ok_or_else(|| Failure::invalid("invalid secret version"))?;
     let view = api.manager.view();
     view.require_cluster()?;
     let id = view.find_secret(&wanted)?.id;
@@ -220,7 +220,7 @@ pub(super) async fn update(
     responses((status = 204), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn remove(
     State(api): State<Api>,
-    Path(wanted): Path<String>,
+    Wanted(wanted): Wanted,
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     view.require_cluster()?;
