@@ -8,6 +8,10 @@
 //! many it leaves out.
 
 mod engine_image;
+mod engine_loss;
+mod engine_nodes;
+mod engine_options;
+mod engine_secrets;
 mod kit;
 mod scenarios;
 mod tidy;

@@ -4,6 +4,7 @@ pub mod docker;
 pub mod engine;
 pub mod http;
 pub mod purser;
+pub mod search;
 
 use std::time::{Duration, Instant};
 
