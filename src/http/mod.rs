@@ -19,6 +19,7 @@ mod decode;
 mod error;
 mod events;
 mod front;
+mod linger;
 mod names;
 mod node;
 mod passthrough;
