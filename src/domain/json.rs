@@ -12,6 +12,18 @@ pub fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+/// Writes a fraction as the Engine does: 0 and 1 without a decimal point.
+///
+/// # Errors
+/// The serializer's own.
+pub fn ratio<S: Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    match *value {
+        0.0 => serializer.serialize_u8(0),
+        1.0 => serializer.serialize_u8(1),
+        value => serializer.serialize_f32(value),
+    }
+}
+
 /// Byte strings as standard base64, as the Engine writes them.
 pub mod base64_bytes {
     use base64::Engine as _;

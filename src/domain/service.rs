@@ -404,6 +404,7 @@ pub struct UpdateConfig {
     #[serde(skip_serializing_if = "is_zero")]
     pub monitor: Nanoseconds,
     /// Part of the tasks that may fail, 0 to 1.
+    #[serde(serialize_with = "crate::domain::json::ratio")]
     pub max_failure_ratio: f32,
     /// Which task goes first; `stop-first` when absent, and written as such.
     #[serde(serialize_with = "order", deserialize_with = "empty_as_none")]
