@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::front::Front;
+use super::linger::Lingering;
 
 /// How long a connection may stay silent before, or while, it sends the head of a request.
 const HEADER_TIME: Duration = Duration::from_secs(300);
@@ -159,7 +160,8 @@ impl Connections {
         self.tasks.spawn(async move {
             let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
                 let front = front.clone();
-                async move { Ok::<_, Infallible>(front.answer(request.map(Body::new)).await) }
+                let request = request.map(|body| Body::new(Lingering::new(body)));
+                async move { Ok::<_, Infallible>(front.answer(request).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
