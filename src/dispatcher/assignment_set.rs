@@ -129,7 +129,14 @@ mod tests {
     fn secret(number: u8) -> Change {
         let spec = SecretSpec { name: format!("s{number}"), ..Default::default() };
         let fingerprint = Fingerprint([number; 32]);
-        Secret { id: secret_id(number), meta: Default::default(), spec, fingerprint }.into()
+        Secret {
+            id: secret_id(number),
+            meta: Default::default(),
+            spec,
+            fingerprint,
+            shown: Default::default(),
+        }
+        .into()
     }
 
     /// A task on node 1 that references these secrets.
