@@ -8,3 +8,10 @@
 //! many it leaves out.
 
 mod kit;
+
+mod api_filter;
+mod api_json;
+mod api_lookup;
+mod api_secret;
+mod api_table;
+mod api_transport;
