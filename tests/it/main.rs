@@ -9,9 +9,15 @@
 
 mod kit;
 
+mod api_event;
 mod api_filter;
 mod api_json;
 mod api_lookup;
+mod api_node;
 mod api_secret;
+mod api_service;
+mod api_service_refusal;
+mod api_swarm;
 mod api_table;
+mod api_task;
 mod api_transport;
