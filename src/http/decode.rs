@@ -217,6 +217,8 @@ impl<'de> de::Deserializer<'de> for Folded {
                     value: None,
                 })
             }
+            // A list would do for its fields in turn, were it not refused here.
+            Value::Array(_) => Err(de::Error::invalid_type(de::Unexpected::Seq, &visitor)),
             other => other.deserialize_struct(name, fields, visitor),
         }
     }
@@ -331,7 +333,13 @@ mod tests {
         for (text, message) in cases {
             assert_eq!(decode::<ServiceSpec>(text).err().as_deref(), Some(message), "{text}");
         }
-        for text in [r#"{"Name":1}"#, r#"{"Mode":{"Replicated":{"Replicas":-1}}}"#, "[]", "1"] {
+        for text in [
+            r#"{"Name":1}"#,
+            r#"{"Mode":{"Replicated":{"Replicas":-1}}}"#,
+            r#"{"Mode":[]}"#,
+            "[]",
+            "1",
+        ] {
             let message = decode::<ServiceSpec>(text).expect_err(text);
             assert!(message.starts_with("invalid JSON: "), "{message}");
         }

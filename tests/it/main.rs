@@ -7,6 +7,18 @@
 //! they are in modules whose name begins with `engine_`, so that a run without engines can say how
 //! many it leaves out.
 
+mod api_event;
+mod api_filter;
+mod api_json;
+mod api_lookup;
+mod api_node;
+mod api_secret;
+mod api_service;
+mod api_service_refusal;
+mod api_swarm;
+mod api_table;
+mod api_task;
+mod api_transport;
 mod engine_image;
 mod engine_loss;
 mod engine_nodes;
