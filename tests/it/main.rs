@@ -9,5 +9,10 @@
 
 mod engine_image;
 mod kit;
+mod node_assign;
+mod node_join;
+mod node_session;
+mod node_task;
+mod node_tls;
 mod scenarios;
 mod tidy;
