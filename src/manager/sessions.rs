@@ -117,7 +117,9 @@ impl Sessions {
         live.deadline = Instant::now() + span(period) * MISSED_BEATS;
         let mut draw = [0];
         self.entropy.fill(Stream::Other, &mut draw);
-        Ok(period - period / 10 + period / 5 / 255 * Nanoseconds::from(draw[0]))
+        // Nothing keeps a setting from being as long as a number can say.
+        let spread = period / 5 / 255 * Nanoseconds::from(draw[0]);
+        Ok((period - period / 10).saturating_add(spread))
     }
 
     /// The node's present session, if this is it.
@@ -321,14 +323,15 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         runtime.expect("a runtime").block_on(async {
             let node = NodeId::derive([1; 17]);
-            for period in [1_000_000_000, PERIOD, Nanoseconds::MAX / 2] {
+            for period in [1_000_000_000, PERIOD, Nanoseconds::MAX / 2, Nanoseconds::MAX] {
                 for (entropy, tenths) in
                     [(Arc::new(Zeros) as Arc<dyn Entropy>, 9), (Arc::new(Ones), 11)]
                 {
                     let sessions = Sessions::new(entropy);
                     let session = sessions.register(node, None, period).expect("the first");
                     let next = sessions.beat(node, session.id, period).expect("its session");
-                    assert!((next - period / 10 * tenths).abs() < 1_000, "{next}");
+                    let expected = (period / 10).saturating_mul(tenths);
+                    assert!((next - expected).abs() < 1_000, "{next}");
                 }
             }
         });

@@ -1,5 +1,6 @@
 //! What tests start and ask.
 
+pub mod agent;
 pub mod docker;
 pub mod engine;
 pub mod http;
