@@ -11,6 +11,7 @@ mod engine_image;
 mod engine_loss;
 mod engine_nodes;
 mod engine_options;
+mod engine_passthrough;
 mod engine_secrets;
 mod kit;
 mod scenarios;
