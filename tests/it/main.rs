@@ -7,6 +7,7 @@
 //! they are in modules whose name begins with `engine_`, so that a run without engines can say how
 //! many it leaves out.
 
+mod engine_crash;
 mod engine_image;
 mod engine_loss;
 mod engine_nodes;
@@ -15,4 +16,5 @@ mod engine_passthrough;
 mod engine_secrets;
 mod kit;
 mod scenarios;
+mod store_crash;
 mod tidy;
