@@ -16,5 +16,6 @@ mod engine_passthrough;
 mod engine_secrets;
 mod kit;
 mod scenarios;
+mod store_at_rest;
 mod store_crash;
 mod tidy;
