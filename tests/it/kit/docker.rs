@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+/// No command of a test takes longer, in seconds; one that waits for what never comes is ended.
+const TIME_MAX: &str = "120";
+
 /// What a command said.
 #[derive(Debug, Clone)]
 pub struct Said {
@@ -20,8 +23,9 @@ pub fn docker(socket: &Path, args: &str) -> Said {
 /// The same with something on standard input.
 #[track_caller]
 pub fn docker_with(socket: &Path, args: &str, input: &[u8]) -> Said {
-    let mut command = Command::new("docker");
+    let mut command = Command::new("timeout");
     command
+        .args([TIME_MAX, "docker"])
         .args(split(args))
         .env("DOCKER_HOST", format!("unix://{}", socket.display()))
         .env("DOCKER_CONFIG", "/nonexistent")
@@ -48,6 +52,14 @@ impl Said {
     pub fn ok(self) -> String {
         assert_eq!(self.code, 0, "{}\n{}", self.out, self.err);
         self.out
+    }
+
+    /// What it complained of, if it failed as commands do that the server refuses.
+    #[track_caller]
+    pub fn refused(self) -> String {
+        assert_eq!(self.code, 1, "{}\n{}", self.out, self.err);
+        let text = self.err.strip_prefix("Error response from daemon: ").map(str::to_owned);
+        text.unwrap_or(self.err)
     }
 }
 

@@ -1,0 +1,118 @@
+//! What is not built yet says so in a sentence, and the command fails.
+
+use crate::kit::docker::{docker, docker_with};
+use crate::kit::purser::Purser;
+
+#[test]
+fn config_commands_say_that_configs_are_not_supported() {
+    let purser = Purser::swarm("no-configs");
+    let socket = purser.socket();
+    let sentence = "configs are not supported yet";
+    for args in ["config ls", "config inspect x", "config rm x"] {
+        assert_eq!(docker(&socket, args).refused(), sentence, "{args}");
+    }
+    for size in [1, 700_000] {
+        // However much the client still has to send.
+        let refusal = docker_with(&socket, "config create x -", &vec![b'x'; size]).refused();
+        assert_eq!(refusal, sentence);
+    }
+    let create = "service create -d --no-resolve-image --config x redis";
+    assert_eq!(docker(&socket, create).refused(), sentence);
+}
+
+#[test]
+fn stack_deploy_says_that_networks_are_not_supported() {
+    let purser = Purser::swarm("no-stacks");
+    let socket = purser.socket();
+    let file = purser.dir().join("stack.yml");
+    std::fs::write(&file, "services:\n  web:\n    image: redis\n").expect("a file");
+    let refusal = docker(&socket, &format!("stack deploy -d -c {} st", file.display())).refused();
+    assert!(refusal.ends_with("networks of the swarm are not supported yet"), "{refusal}");
+    assert_eq!(docker(&socket, "stack ls --format {{.Name}}").ok(), "");
+    assert_eq!(docker(&socket, "stack ps st").refused(), "nothing found in stack: st");
+    assert_eq!(docker(&socket, "stack rm st").refused(), "configs are not supported yet");
+}
+
+#[test]
+fn network_create_of_an_overlay_says_that_it_is_not_supported() {
+    let purser = Purser::serve("no-networks");
+    let socket = purser.socket();
+    let create = "network create -d overlay back";
+    let refusal = docker(&socket, create).refused();
+    assert!(refusal.starts_with("This node is not a swarm manager."), "{refusal}");
+    purser.init("127.0.0.1:0");
+    let refusal = docker(&socket, create).refused();
+    assert_eq!(refusal, "networks of the swarm are not supported yet");
+}
+
+#[test]
+fn service_logs_point_to_the_logs_of_the_container() {
+    let purser = Purser::swarm("no-logs");
+    let socket = purser.socket();
+    docker(&socket, "service create -d --no-resolve-image --name web redis").ok();
+    let sentence = "logs of services are not supported yet; see docker logs on the node";
+    assert_eq!(docker(&socket, "service logs web").refused(), sentence);
+    let task = docker(&socket, "service ps -q --no-trunc web").ok();
+    assert_eq!(docker(&socket, &format!("service logs {task}")).refused(), sentence);
+    assert_eq!(docker(&socket, "service logs nope").refused(), "no such task or service: nope");
+}
+
+#[test]
+fn service_rollback_says_that_it_is_not_supported() {
+    let purser = Purser::swarm("no-rollback");
+    let socket = purser.socket();
+    let id = docker(&socket, "service create -d --no-resolve-image --name web redis").ok();
+    let none = format!(
+        "rpc error: code = FailedPrecondition desc = service {id} does not have a previous spec"
+    );
+    assert_eq!(docker(&socket, "service rollback -d web").refused(), none);
+    docker(&socket, "service update -d --env-add A=b web").ok();
+    let sentence = "rolling a service back is not supported yet";
+    assert_eq!(docker(&socket, "service rollback -d web").refused(), sentence);
+    assert_eq!(docker(&socket, "service update -d --rollback web").refused(), sentence);
+    let env = "service inspect -f {{.Spec.TaskTemplate.ContainerSpec.Env}} web";
+    assert_eq!(docker(&socket, env).ok(), "[A=b]");
+}
+
+#[test]
+fn service_create_names_the_option_that_is_not_supported() {
+    let purser = Purser::swarm("no-options");
+    let socket = purser.socket();
+    for (option, what) in [
+        ("--mode replicated-job", "jobs are"),
+        ("--mode global-job", "jobs are"),
+        ("-p 80:80", "ports published in ingress mode are"),
+        ("--update-order start-first", "the update order start-first is"),
+        ("--update-failure-action rollback", "the update failure action rollback is"),
+        ("--placement-pref spread=node.labels.zone", "placement preferences are"),
+        ("--generic-resource gpu=1", "generic resources are"),
+    ] {
+        let args = format!("service create -d --no-resolve-image {option} redis");
+        assert_eq!(
+            docker(&socket, &args).refused(),
+            format!("{what} not supported yet"),
+            "{option}"
+        );
+    }
+    assert_eq!(docker(&socket, "service ls -q").ok(), "");
+}
+
+#[test]
+fn commands_for_containers_say_that_there_is_no_engine() {
+    let purser = Purser::swarm("no-engine");
+    let socket = purser.socket();
+    let sentence = "no engine is attached to this manager";
+    for args in ["pull redis", "network create x", "volume create x"] {
+        assert_eq!(docker(&socket, args).refused(), sentence, "{args}");
+    }
+    for _ in 0..5 {
+        let said = docker(&socket, "run redis");
+        assert_eq!(said.code, 125, "{}", said.err);
+        assert!(said.err.contains(sentence), "{}", said.err);
+    }
+    for args in ["logs x", "exec x ls", "rm x"] {
+        let said = docker(&socket, args);
+        assert_eq!(said.code, 1);
+        assert!(said.err.contains("No such container: x"), "{args}: {}", said.err);
+    }
+}
