@@ -9,11 +9,14 @@
 
 mod kit;
 
+mod api_document;
 mod api_event;
 mod api_filter;
+mod api_fuzz;
 mod api_json;
 mod api_lookup;
 mod api_node;
+mod api_robust;
 mod api_secret;
 mod api_service;
 mod api_service_refusal;
