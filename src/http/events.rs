@@ -78,7 +78,7 @@ impl Events {
                 };
                 match commit {
                     Ok(commit) => {
-                        commit.changes.iter().for_each(|changed| deriving.derive(changed))
+                        commit.changes.iter().for_each(|changed| deriving.derive(changed));
                     }
                     Err(RecvError::Lagged(missed)) => {
                         tracing::warn!(missed, "events were lost: too many changes at once");

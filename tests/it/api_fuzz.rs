@@ -217,7 +217,7 @@ fn places(value: &Value, here: &str, found: &mut Vec<String>) {
     found.push(here.to_owned());
     match value {
         Value::Object(map) => {
-            map.iter().for_each(|(k, v)| places(v, &format!("{here}/{k}"), found))
+            map.iter().for_each(|(k, v)| places(v, &format!("{here}/{k}"), found));
         }
         Value::Array(list) => {
             list.iter().enumerate().for_each(|(k, v)| places(v, &format!("{here}/{k}"), found));

@@ -13,6 +13,7 @@ mod api_document;
 mod api_event;
 mod api_filter;
 mod api_fuzz;
+mod api_host;
 mod api_json;
 mod api_lookup;
 mod api_node;
