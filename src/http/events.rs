@@ -422,3 +422,16 @@ async fn engine_events(api: Api, request: Request<Body>, form: Form, sender: mps
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_of_the_engine_gets_the_lead_of_the_form() {
+        let lines = || b"{}\n{\"a\":1}\n".to_vec();
+        let text = |form: Form| String::from_utf8_lossy(&form.lines(lines())).into_owned();
+        assert_eq!(text(FORMS[0]), "{}\n{\"a\":1}\n");
+        assert_eq!(text(FORMS[2]), "\u{1e}{}\n\u{1e}{\"a\":1}\n");
+    }
+}
