@@ -78,7 +78,7 @@ impl Events {
                 };
                 match commit {
                     Ok(commit) => {
-                        commit.changes.iter().for_each(|changed| deriving.derive(changed))
+                        commit.changes.iter().for_each(|changed| deriving.derive(changed));
                     }
                     Err(RecvError::Lagged(missed)) => {
                         tracing::warn!(missed, "events were lost: too many changes at once");
@@ -420,5 +420,18 @@ async fn engine_events(api: Api, request: Request<Body>, form: Form, sender: mps
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_of_the_engine_gets_the_lead_of_the_form() {
+        let lines = || b"{}\n{\"a\":1}\n".to_vec();
+        let text = |form: Form| String::from_utf8_lossy(&form.lines(lines())).into_owned();
+        assert_eq!(text(FORMS[0]), "{}\n{\"a\":1}\n");
+        assert_eq!(text(FORMS[2]), "\u{1e}{}\n\u{1e}{\"a\":1}\n");
     }
 }

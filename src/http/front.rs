@@ -62,7 +62,7 @@ impl Front {
             }
         };
         if let Some(text) = &asked {
-            if let Err(response) = check_version(text) {
+            if let Some(response) = refuse_version(text) {
                 return response;
             }
             if let Some(version) = ApiVersion::parse(text) {
@@ -95,28 +95,30 @@ impl Front {
     }
 }
 
-fn check_version(text: &str) -> Result<(), Response<Body>> {
+/// The answer to a version that is not understood; none to one that is.
+fn refuse_version(text: &str) -> Option<Response<Body>> {
     let version = ApiVersion::parse(text).unwrap_or(ApiVersion { major: 0, minor: 0 });
     if version > API_MAX {
         let message =
             format!("client version {text} is too new. Maximum supported API version is {API_MAX}");
-        return Err(Failure::invalid(message).into_response());
+        return Some(Failure::invalid(message).into_response());
     }
-    if version < API_MIN {
-        let message = format!(
-            "client version {text} is too old. Minimum supported API version is {API_MIN}, \
-             please upgrade your client to a newer version"
-        );
-        if version < ApiVersion::v1(24) {
-            let mut response = Response::new(Body::from(message + "\n"));
-            *response.status_mut() = StatusCode::BAD_REQUEST;
-            let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-            response.headers_mut().insert(header::CONTENT_TYPE, plain);
-            return Err(response);
-        }
-        return Err(Failure::invalid(message).into_response());
+    if version >= API_MIN {
+        return None;
     }
-    Ok(())
+    let message = format!(
+        "client version {text} is too old. Minimum supported API version is {API_MIN}, please \
+         upgrade your client to a newer version"
+    );
+    if version >= ApiVersion::v1(24) {
+        return Some(Failure::invalid(message).into_response());
+    }
+    // Errors were plain text then.
+    let mut response = Response::new(Body::from(message + "\n"));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    Some(response)
 }
 
 const SERVER: &str = concat!("purser/", env!("CARGO_PKG_VERSION"), " (linux)");

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use super::context::ApiVersion;
 use crate::domain::service::ServiceSpec;
 
-/// What a version brought, as the way to drop it below that version.
-const GATES: &[(ApiVersion, fn(&mut ServiceSpec))] = &[
+/// How to drop what a version brought.
+type Drop = fn(&mut ServiceSpec);
+
+/// Versions, and how to drop below each what it brought.
+const GATES: &[(ApiVersion, Drop)] = &[
     (ApiVersion::v1(41), drop_of_1_41),
     (ApiVersion::v1(44), drop_of_1_44),
     (ApiVersion::v1(46), drop_of_1_46),

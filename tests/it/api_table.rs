@@ -87,7 +87,7 @@ impl Case {
     }
 
     /// The status it gets, without a body.
-    pub fn is_empty(mut self, status: u16) -> Case {
+    pub fn bare(mut self, status: u16) -> Case {
         (self.status, self.want) = (status, Want::Empty);
         self
     }

@@ -68,7 +68,7 @@ fn tasks_go_with_their_service() {
     eventually("three tasks", Duration::from_secs(10), || {
         (client.get("/tasks").json().as_array()?.len() == 3).then_some(())
     });
-    check(&client, vec![super::api_table::delete("/services/web").is_empty(200)]);
+    check(&client, vec![super::api_table::delete("/services/web").bare(200)]);
     eventually("no tasks", Duration::from_secs(10), || {
         (client.get("/tasks").text() == "[]\n").then_some(())
     });

@@ -83,10 +83,8 @@ fn unknown_routes_and_methods_are_one_refusal() {
         cases.push(missing(request(method, path)));
     }
     cases.extend(["/secrets", "/v1.41/secrets", "/info", "/version", "/services/x"].map(head));
-    cases.extend(["/_ping", "/v1.41/_ping"].map(|path| request("HEAD", path).is_empty(200)));
-    cases.extend(
-        ["/", "/secrets", "/v1.41/x/y/z"].map(|path| request("OPTIONS", path).is_empty(200)),
-    );
+    cases.extend(["/_ping", "/v1.41/_ping"].map(|path| request("HEAD", path).bare(200)));
+    cases.extend(["/", "/secrets", "/v1.41/x/y/z"].map(|path| request("OPTIONS", path).bare(200)));
     check(&client, cases);
 }
 
@@ -148,7 +146,7 @@ fn any_host_is_served_and_bodiless_answers_have_no_type() {
     let version = super::api_table::version(&client, &path);
     let updated = client.post(&format!("{path}/update?{version}"), &json!({"Name": "a"}));
     assert_eq!((updated.status, updated.header("Content-Length")), (200, Some("0")));
-    check(&client, vec![delete(path).is_empty(204)]);
+    check(&client, vec![delete(path).bare(204)]);
 }
 
 #[test]
@@ -221,6 +219,6 @@ fn booleans_have_two_readings() {
         cases.push(request("POST", format!("/swarm/leave?force={value}")).fails(503, last));
     }
     cases.push(request("POST", "/swarm/leave").fails(503, last));
-    cases.push(request("POST", "/swarm/leave?force=certainly").is_empty(200));
+    cases.push(request("POST", "/swarm/leave?force=certainly").bare(200));
     check(&client, cases);
 }

@@ -7,11 +7,15 @@
 //! they are in modules whose name begins with `engine_`, so that a run without engines can say how
 //! many it leaves out.
 
+mod api_document;
 mod api_event;
 mod api_filter;
+mod api_fuzz;
+mod api_host;
 mod api_json;
 mod api_lookup;
 mod api_node;
+mod api_robust;
 mod api_secret;
 mod api_service;
 mod api_service_refusal;
