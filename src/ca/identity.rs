@@ -58,3 +58,66 @@ pub fn not_after_of_chain(pem: &str) -> i64 {
         })
         .unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+
+    use super::*;
+
+    const NODE: &str = "0123456789abcdefghijklmno";
+
+    /// Whom a certificate with this subject names.
+    fn identity(subject: &[(DnType, &str)]) -> Option<Identity> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        for (kind, value) in subject {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("signed");
+        Identity::of_certificate(certificate.der())
+    }
+
+    #[test]
+    fn a_subject_names_cluster_role_and_node() {
+        use DnType::{CommonName, OrganizationName, OrganizationalUnitName};
+        for (unit, role) in
+            [("swarm-worker", NodeRole::Worker), ("swarm-manager", NodeRole::Manager)]
+        {
+            let subject =
+                [(OrganizationName, "c"), (OrganizationalUnitName, unit), (CommonName, NODE)];
+            let found = identity(&subject).expect("a member");
+            assert_eq!((found.node.as_str(), found.role, &*found.cluster), (NODE, role, "c"));
+            assert!(found.not_after > 0);
+        }
+    }
+
+    #[test]
+    fn a_subject_that_lacks_one_of_them_names_nobody() {
+        use DnType::{CommonName, OrganizationName, OrganizationalUnitName};
+        let (o, ou, cn) =
+            ((OrganizationName, "c"), (OrganizationalUnitName, "swarm-worker"), (CommonName, NODE));
+        assert!(identity(&[]).is_none());
+        assert!(identity(&[ou.clone(), cn.clone()]).is_none());
+        assert!(identity(&[o.clone(), cn.clone()]).is_none());
+        assert!(identity(&[o.clone(), ou.clone()]).is_none());
+        let other_unit = (OrganizationalUnitName, "swarm-ca");
+        assert!(identity(&[o.clone(), other_unit, cn]).is_none());
+        let other_name = (CommonName, "swarm-manager");
+        assert!(identity(&[o, ou, other_name]).is_none(), "no node id");
+        assert!(Identity::of_certificate(b"nonsense").is_none());
+    }
+
+    #[test]
+    fn a_chain_ends_when_its_leaf_does() {
+        let mut params = CertificateParams::default();
+        params.not_after = rcgen::date_time_ymd(2031, 2, 3);
+        let key = KeyPair::generate().expect("a key");
+        let leaf = params.self_signed(&key).expect("signed").pem();
+        let later = CertificateParams::default().self_signed(&key).expect("signed").pem();
+        let expected = params.not_after.unix_timestamp();
+        assert_eq!(not_after_of_chain(&(leaf + &later)), expected);
+        assert_eq!(not_after_of_chain("nonsense"), 0);
+    }
+}

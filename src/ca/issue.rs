@@ -117,3 +117,108 @@ impl Root {
 pub(super) fn to_offset(moment: Timestamp) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(moment.unix_seconds()).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
+
+#[cfg(test)]
+mod tests {
+    use x509_parser::prelude::{GeneralName, X509Certificate};
+
+    use super::*;
+    use crate::ca::root::der_of_pem;
+
+    const HOUR: Nanoseconds = 3600 * 1_000_000_000;
+
+    fn now() -> Timestamp {
+        Timestamp::from_unix_nanos(1_780_000_000 * 1_000_000_000)
+    }
+
+    fn holder(role: NodeRole) -> Holder {
+        Holder { cluster: ClusterId::derive([1; 17]), node: NodeId::derive([2; 17]), role }
+    }
+
+    fn request(params: &CertificateParams) -> Vec<u8> {
+        let key = KeyPair::generate().expect("a key");
+        let request = params.serialize_request(&key).and_then(|request| request.pem());
+        request.expect("a request").into_bytes()
+    }
+
+    /// Looks at the leaf of a chain.
+    fn look<T>(chain: &str, look: impl FnOnce(&X509Certificate<'_>) -> T) -> T {
+        let der = der_of_pem(chain).expect("a PEM text");
+        look(&x509_parser::parse_x509_certificate(&der).expect("a certificate").1)
+    }
+
+    fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+        let names = certificate.subject_alternative_name().expect("one").expect("there").value;
+        let dns = names.general_names.iter().filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            _ => None,
+        });
+        dns.collect()
+    }
+
+    #[test]
+    fn the_request_has_no_say_in_who_it_is_for() {
+        let root = Root::make(now()).expect("a root");
+        let mut params = CertificateParams::new(vec!["swarm-manager".into()]).expect("names");
+        params.distinguished_name.push(DnType::OrganizationalUnitName, "swarm-manager");
+        params.is_ca = IsCa::NoCa;
+        let worker = holder(NodeRole::Worker);
+        let chain = root.sign_request(&request(&params), worker, now(), 24 * HOUR);
+        let chain = chain.expect("signed");
+        assert!(!chain.contains('\r') && chain.ends_with('\n'));
+        look(&chain, |leaf| {
+            let subject = format!("O={}, OU=swarm-worker, CN={}", worker.cluster, worker.node);
+            assert_eq!(leaf.subject().to_string(), subject);
+            assert_eq!(names(leaf), ["swarm-worker".to_owned(), worker.node.to_string()]);
+            assert!(!leaf.is_ca());
+        });
+    }
+
+    #[test]
+    fn only_a_manager_answers_to_the_names_of_one() {
+        let root = Root::make(now()).expect("a root");
+        let own = holder(NodeRole::Manager);
+        let (chain, _) = root.issue_own(own, now(), 24 * HOUR).expect("signed");
+        let expected = ["swarm-manager".to_owned(), own.node.to_string(), "swarm-ca".to_owned()];
+        assert_eq!(look(&chain, names), expected);
+    }
+
+    #[test]
+    fn a_short_life_reaches_back_but_a_little() {
+        let root = Root::make(now()).expect("a root");
+        let request = request(&CertificateParams::default());
+        for (life, backdate) in [(24 * HOUR, HOUR), (4 * HOUR, HOUR), (HOUR, HOUR / 4)] {
+            let worker = holder(NodeRole::Worker);
+            let chain = root.sign_request(&request, worker, now(), life).expect("signed");
+            let (from, to) = look(&chain, |leaf| {
+                let validity = leaf.validity();
+                (validity.not_before.timestamp(), validity.not_after.timestamp())
+            });
+            let span = |seconds: i64| seconds * 1_000_000_000;
+            assert_eq!(span(to - now().unix_seconds()), life);
+            assert_eq!(span(now().unix_seconds() - from), backdate);
+            // An agent renews at half of the whole validity at the earliest.
+            assert!((from + to) / 2 > now().unix_seconds(), "or it renews in a loop");
+        }
+    }
+
+    #[test]
+    fn what_is_no_sound_request_is_refused() {
+        let root = Root::make(now()).expect("a root");
+        let sound = request(&CertificateParams::default());
+        let sign = |csr: &[u8]| {
+            let signed = root.sign_request(csr, holder(NodeRole::Worker), now(), HOUR);
+            signed.err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(sign(&sound), "");
+        for garbage in [&b""[..], b"\0", b"-----BEGIN CERTIFICATE REQUEST-----\n", &sound[..200]] {
+            assert!(sign(garbage).contains("cannot be parsed"));
+        }
+        assert!(sign(root.pem().as_bytes()).contains("cannot be parsed"), "a certificate");
+        let mut long = sound.clone();
+        long.resize(CSR_LEN_MAX + 1, b'\n');
+        assert!(sign(&long).contains("too long"));
+        long.pop();
+        assert_eq!(sign(&long), "", "the limit itself is fine");
+    }
+}

@@ -2,7 +2,7 @@
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData as _,
 };
 
 use super::issue::to_offset;
@@ -56,11 +56,15 @@ impl Root {
     /// Takes a root from what the store keeps: its certificate, and its key as PKCS#8 DER.
     ///
     /// # Errors
-    /// The key cannot be understood.
+    /// One of the two cannot be understood, or they do not belong together.
     pub fn load(pem: &str, key: &SecretBytes) -> Result<Root, CaError> {
         // A door for key bytes: into the signer's own key type, which lives as long as the root.
         let key = KeyPair::try_from(key.expose())?;
-        Ok(Root { pem: pem.to_owned(), key })
+        let root = Root { pem: pem.to_owned(), key };
+        if root.tls_info()?.cert_issuer_public_key != root.key.subject_public_key_info() {
+            return Err(CaError::Malformed("the signing key is not that of the root certificate"));
+        }
+        Ok(root)
     }
 
     /// The certificate, PEM with LF line ends.
@@ -94,8 +98,50 @@ impl Root {
 }
 
 /// The first certificate of a PEM text, as DER.
-pub(super) fn der_of_pem(pem: &str) -> Result<Vec<u8>, CaError> {
+pub(crate) fn der_of_pem(pem: &str) -> Result<Vec<u8>, CaError> {
     let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes())
         .map_err(|_| CaError::Malformed("not a PEM text"))?;
     Ok(block.contents)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Nanoseconds = 1_780_000_000 * 1_000_000_000;
+
+    fn now() -> Timestamp {
+        Timestamp::from_unix_nanos(i128::from(NOW))
+    }
+
+    #[test]
+    fn a_root_signs_only_itself_and_others_for_twenty_years() {
+        let root = Root::make(now()).expect("a root");
+        assert!(!root.pem().contains('\r'), "the digest of the tokens is over these bytes");
+        let der = der_of_pem(root.pem()).expect("a PEM text");
+        let (rest, certificate) = x509_parser::parse_x509_certificate(&der).expect("one");
+        assert!(rest.is_empty());
+        assert_eq!(certificate.subject().to_string(), "CN=swarm-ca");
+        assert_eq!(certificate.issuer(), certificate.subject());
+        assert!(certificate.verify_signature(None).is_ok());
+        let validity = certificate.validity();
+        assert_eq!(validity.not_before.timestamp(), now().unix_seconds() - 3600);
+        assert_eq!(validity.not_after.timestamp(), now().unix_seconds() + 20 * 365 * 24 * 3600);
+        let info = root.tls_info().expect("it can be parsed");
+        assert_eq!(info.trust_root, root.pem());
+        assert_eq!(info.cert_issuer_subject, certificate.subject().as_raw());
+        assert_eq!(info.cert_issuer_public_key, certificate.public_key().raw);
+    }
+
+    #[test]
+    fn a_stored_root_is_loaded_with_its_own_key_only() {
+        let (root, other) = (Root::make(now()), Root::make(now()));
+        let (root, other) = (root.expect("a root"), other.expect("a root"));
+        let loaded = Root::load(root.pem(), &root.key_bytes()).expect("its own");
+        assert_eq!(loaded.pem(), root.pem());
+        assert_eq!(loaded.key_bytes().expose(), root.key_bytes().expose());
+        assert!(Root::load(root.pem(), &other.key_bytes()).is_err(), "another's key");
+        assert!(Root::load(root.pem(), &SecretBytes::new(vec![1, 2, 3])).is_err(), "no key");
+        assert!(Root::load("nonsense", &root.key_bytes()).is_err(), "no certificate");
+    }
 }

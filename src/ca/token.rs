@@ -71,4 +71,57 @@ mod tests {
         assert_eq!(parts[2].len(), DIGEST_DIGITS);
         assert_eq!(parts[3].len(), SECRET_DIGITS);
     }
+
+    const EXPECTED: &str =
+        "SWMTKN-1-22jyp2hzoj7mkvyfoolduv30v8slh75qgw0oltki1ev2ksr3iy-f5lxx1zz5pnorynqglhzmsp33";
+
+    struct Same(u8);
+    impl Entropy for Same {
+        fn fill(&self, _: Stream, out: &mut [u8]) {
+            out.fill(self.0);
+        }
+    }
+
+    #[test]
+    fn tokens_are_numbers_in_base_36() {
+        // Worked out with another program; hosts that were invited with such a token still join.
+        let token = format_token("root\n", &make_secret(&Same(0xff)));
+        assert_eq!(token, EXPECTED);
+        assert_eq!(make_secret(&Same(0)), "0".repeat(SECRET_DIGITS), "padded");
+    }
+
+    #[test]
+    fn only_whole_tokens_of_this_cluster_have_a_role() {
+        let mut cluster = cluster();
+        let JoinTokens { worker, manager } = tokens(&cluster);
+        assert_eq!(role_of(&cluster, &worker), Some(NodeRole::Worker));
+        assert_eq!(role_of(&cluster, &manager), Some(NodeRole::Manager));
+        for wrong in ["", "SWMTKN-1-", &worker[1..], &worker[..84], &worker.to_uppercase()] {
+            assert_eq!(role_of(&cluster, wrong), None, "{wrong}");
+        }
+        cluster.root_ca.push('\n');
+        assert_eq!(role_of(&cluster, &worker), None, "the digest is of another root");
+    }
+
+    fn cluster() -> Cluster {
+        let id = crate::domain::id::ClusterId::derive([1; 17]);
+        Cluster {
+            id,
+            meta: Default::default(),
+            spec: Default::default(),
+            root_ca: "root\n".into(),
+            tls_info: Default::default(),
+            join_secrets: JoinSecrets {
+                worker: make_secret(&Same(1)),
+                manager: make_secret(&Same(2)),
+            },
+            manager: crate::domain::id::NodeId::derive([1; 17]),
+            listen_addr: "0.0.0.0:2377".into(),
+            advertise_addr: "10.0.0.1:2377".into(),
+            default_addr_pool: Vec::new(),
+            subnet_size: 24,
+            data_path_port: 4789,
+            barred: Default::default(),
+        }
+    }
 }

@@ -83,3 +83,49 @@ pub(super) fn status(refusal: Refusal) -> Status {
         Reason::Unknown => Status::unknown(text),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+    use crate::domain::change::{Change, Key};
+    use crate::domain::meta::Stamp;
+    use crate::domain::node::NodeRole;
+    use crate::domain::time::Timestamp;
+    use crate::manager::fixture::Fixture;
+
+    fn code(peer: &Peer, view: &View) -> Option<Code> {
+        peer.member(view).err().map(|status| status.code())
+    }
+
+    #[tokio::test]
+    async fn only_known_nodes_of_this_cluster_are_members() {
+        let fixture = Fixture::leading().await;
+        let mut view = fixture.manager.view();
+        let cluster = Cluster::clone(view.cluster().expect("it leads"));
+        let addr = "10.0.0.9:1".parse().expect("an address");
+        let node = cluster.manager;
+        let identity = |node, cluster: &str| Identity {
+            node,
+            role: NodeRole::Worker,
+            cluster: cluster.into(),
+            not_after: 0,
+        };
+        let peer = |identity| Peer { identity, addr };
+        let known = peer(Some(identity(node, cluster.id.as_str())));
+        let unknown = peer(Some(identity(NodeId::derive([9; 17]), cluster.id.as_str())));
+        assert_eq!(known.member(&view).ok(), Some(node));
+        assert_eq!(code(&peer(None), &view), Some(Code::PermissionDenied));
+        let foreign = peer(Some(identity(node, "another")));
+        assert_eq!(code(&foreign, &view), Some(Code::PermissionDenied));
+        assert_eq!(code(&unknown, &view), Some(Code::NotFound), "its barring has lapsed");
+        assert_eq!(code(&known, &View::default()), Some(Code::Unavailable), "no swarm is loaded");
+
+        let mut barring = cluster.clone();
+        barring.barred.insert(node, 0);
+        let stamp = Stamp { version: view.version(), now: Timestamp::ZERO };
+        view.apply(&[barring.into(), Change::Remove(Key::Node(node))], stamp);
+        assert_eq!(code(&known, &view), Some(Code::PermissionDenied));
+    }
+}

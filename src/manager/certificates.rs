@@ -145,3 +145,73 @@ impl Manager {
         Ok((chain, not_after))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ca::identity::Identity;
+    use crate::ca::root::der_of_pem;
+    use crate::domain::node::{IssuanceState, Node};
+    use crate::manager::fixture::Fixture;
+
+    fn token_of(manager: &Manager) -> String {
+        Manager::join_tokens(&manager.view()).worker
+    }
+
+    async fn admit(manager: &Manager, token: &str) -> Result<NodeId, Refusal> {
+        manager.admit(token, Fixture::request(), Availability::Active).await
+    }
+
+    #[tokio::test]
+    async fn a_renewal_ends_what_forced_it() {
+        let fixture = Fixture::leading().await;
+        let manager = &fixture.manager;
+        let id = admit(manager, &token_of(manager)).await.expect("admitted");
+        let view = manager.view();
+        let mut node = Node::clone(view.node(id).expect("just made"));
+        assert_eq!(node.certificate.state, IssuanceState::Issued);
+        node.certificate.state = IssuanceState::Rotate;
+        let forced = manager.store().write(move |_, _| Ok(vec![node.into()])).await;
+        assert!(forced.is_ok());
+
+        let request = Fixture::request();
+        manager.renew(id, request.clone()).await.expect("signed");
+        let view = manager.view();
+        let certificate = &view.node(id).expect("known").certificate;
+        assert_eq!(certificate.state, IssuanceState::Issued, "or it would renew for ever");
+        assert_eq!(certificate.csr, request);
+        let der = der_of_pem(&certificate.chain).expect("a chain");
+        let identity = Identity::of_certificate(&der).expect("a member");
+        assert_eq!((identity.node, identity.role), (id, NodeRole::Worker));
+        assert_eq!(identity.not_after, certificate.not_after);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_not_known_is_not_signed() {
+        let fixture = Fixture::leading().await;
+        let stranger = NodeId::derive([9; 17]);
+        let refused = fixture.manager.renew(stranger, Fixture::request()).await;
+        assert_eq!(refused.err().map(|refusal| refusal.reason), Some(Reason::NotFound));
+    }
+
+    #[tokio::test]
+    async fn the_one_time_token_admits_one_host_as_the_managers_own_node() {
+        let fixture = Fixture::leading().await;
+        let manager = &fixture.manager;
+        let token = manager.make_one_time_token().expect("there is a swarm");
+        let bad = manager.admit(&token, b"nonsense".to_vec(), Availability::Active).await;
+        assert_eq!(bad.err().map(|refusal| refusal.reason), Some(Reason::Invalid));
+        let own = manager.view().cluster().map(|cluster| cluster.manager);
+        let first = admit(manager, &token).await;
+        assert_eq!(first.ok(), own, "what failed did not use it up");
+        assert!(admit(manager, &token).await.is_err(), "once");
+        assert_eq!(manager.view().nodes().len(), 1);
+
+        let stale = manager.make_one_time_token().expect("there is a swarm");
+        let token = manager.make_one_time_token().expect("there is a swarm");
+        assert!(admit(manager, &stale).await.is_err(), "replaced by the next");
+        manager.leave_swarm().await.expect("it led one");
+        fixture.init().await;
+        assert!(admit(manager, &token).await.is_err(), "it went with its swarm");
+    }
+}

@@ -177,3 +177,71 @@ impl Memory {
         self.again.first_key_value().map_or(forever, |(moment, _)| moment.after(now).min(forever))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::change::{Changed, Object};
+    use crate::domain::id::{NodeId, ServiceId};
+    use crate::domain::view::View;
+
+    fn at(second: i128) -> Timestamp {
+        Timestamp::from_unix_nanos(second * 1_000_000_000)
+    }
+
+    fn memory() -> Memory {
+        Memory { dirty: Dirty::default(), again: BTreeMap::new(), own: BTreeSet::new() }
+    }
+
+    /// A commit in which these writes each removed a node.
+    fn commit(versions: &[u64]) -> Commit {
+        let changed = |version: &u64| Changed {
+            key: Key::Node(NodeId::derive([1; 17])),
+            version: Version { index: *version },
+            at: at(0),
+            old: None::<Object>,
+            new: None,
+        };
+        let mut view = View::default();
+        let newest = versions.iter().max().copied().unwrap_or(0);
+        view.load_version(Version { index: newest });
+        Commit { changes: versions.iter().map(changed).collect(), view }
+    }
+
+    #[test]
+    fn its_own_writes_bring_no_news() {
+        let mut memory = memory();
+        memory.own.extend([Version { index: 7 }, Version { index: 9 }]);
+        memory.note(&commit(&[7]));
+        assert!(memory.dirty.is_empty());
+        assert_eq!(memory.own.len(), 1, "what was heard of is forgotten");
+        memory.note(&commit(&[8, 9]));
+        assert!(!memory.dirty.is_empty(), "the other write of the batch does");
+        assert!(memory.own.is_empty());
+    }
+
+    #[test]
+    fn what_asked_to_be_looked_at_again_is_at_its_time() {
+        let mut memory = memory();
+        let key = |number| Key::Service(ServiceId::derive([number; 17]));
+        memory.remember(vec![(at(20), key(1)), (at(10), key(2)), (at(20), key(3))]);
+        assert_eq!(memory.next_wake(at(4)), Duration::from_secs(6));
+        memory.take_due(at(9));
+        assert!(memory.dirty.is_empty());
+        memory.take_due(at(10));
+        assert!(!memory.dirty.is_empty());
+        assert_eq!(memory.again.len(), 1, "the others have their own time");
+        assert_eq!(memory.next_wake(at(30)), Duration::ZERO, "overdue");
+        memory.take_due(at(30));
+        assert_eq!(memory.next_wake(at(30)), Duration::from_secs(3600), "nothing to wait for");
+    }
+
+    #[test]
+    fn who_missed_commits_looks_at_everything() {
+        let mut memory = memory();
+        memory.own.insert(Version { index: 3 });
+        memory.forget();
+        assert_eq!(memory.dirty, Dirty::all());
+        assert!(memory.own.is_empty());
+    }
+}

@@ -352,3 +352,62 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manager::fixture::Fixture;
+
+    async fn admitted(manager: &Manager) -> NodeId {
+        let token = Manager::join_tokens(&manager.view()).worker;
+        let admitted = manager.admit(&token, Fixture::request(), Availability::Active).await;
+        admitted.expect("a worker's token")
+    }
+
+    #[tokio::test]
+    async fn leaving_frees_the_address_and_ends_all_sessions() {
+        let fixture = Fixture::leading().await;
+        let manager = &fixture.manager;
+        let node = admitted(manager).await;
+        let period = manager.heartbeat_period();
+        let session = manager.sessions().register(node, None, period).expect("the first");
+        let lead = manager.lead().borrow().clone().expect("it leads");
+        manager.leave_swarm().await.expect("it led one");
+        assert!(lead.ended.is_cancelled() && session.ended.is_cancelled());
+        assert!(lead.take_listener().is_none(), "closed though no door had taken it");
+        assert!(manager.lead().borrow().is_none());
+        fixture.init().await;
+        assert!(manager.lead().borrow().is_some());
+        assert!(manager.sessions().present(node).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_node_that_came_back_while_it_was_given_up_begins_anew() {
+        let fixture = Fixture::leading().await;
+        let manager = &fixture.manager;
+        let (back, gone) = (admitted(manager).await, admitted(manager).await);
+        // The moment between noticing that a node is lost and writing it.
+        let period = manager.heartbeat_period();
+        let session = manager.sessions().register(back, None, period).expect("the first");
+        manager.lose(vec![back, gone]).await;
+        for node in [back, gone] {
+            let view = manager.view();
+            assert_eq!(view.node(node).map(|node| node.status.state), Some(NodeState::Down));
+        }
+        assert!(session.ended.is_cancelled(), "it reads down, so it has to register again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_managers_own_certificate_is_made_anew_by_the_clock_on_the_wall() {
+        let fixture = Fixture::leading().await;
+        let lead = fixture.manager.lead().borrow().clone().expect("it leads");
+        let mut tls = lead.tls();
+        tls.mark_unchanged();
+        tokio::time::sleep(2 * OWN_CHECK_EVERY).await;
+        assert!(!tls.has_changed().expect("it leads"), "too early");
+        // The host slept, and no timer ran.
+        fixture.clock.advance(Duration::from_secs(60 * 24 * 3600));
+        tokio::time::sleep(2 * OWN_CHECK_EVERY).await;
+        assert!(tls.has_changed().expect("it leads"));
+    }
+}

@@ -14,6 +14,9 @@ mod lead;
 mod sessions;
 mod submit;
 
+#[cfg(test)]
+pub(crate) mod fixture;
+
 use std::sync::Arc;
 
 use tokio::sync::watch;

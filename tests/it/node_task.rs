@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use purser::wire::proto::TaskState;
+use purser::wire::proto::{Task, TaskState};
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -111,7 +111,7 @@ fn an_update_stops_the_old_task_before_it_starts_the_new_one() {
         agent.until("its successor is made ready", |seen| task_of(seen, "web", TaskState::Ready));
     agent.report(&new, TaskState::Ready).expect("believed");
     std::thread::sleep(Duration::from_millis(500));
-    let desired = |seen: &Seen, id: &str| seen.model.tasks.get(id).map(|task| task.desired_state());
+    let desired = |seen: &Seen, id: &str| seen.model.tasks.get(id).map(Task::desired_state);
     assert!(desired(&agent.seen(), &old) == Some(TaskState::Shutdown));
     assert!(desired(&agent.seen(), &new) == Some(TaskState::Ready), "the old one still runs");
     agent.report(&old, TaskState::Shutdown).expect("believed");
