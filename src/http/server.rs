@@ -73,7 +73,16 @@ pub enum ServeError {
 pub struct Listeners {
     unix: UnixListener,
     tcp: Option<TcpListener>,
-    socket: PathBuf,
+    socket: SocketFile,
+}
+
+/// The file of the unix socket; gone when nobody is going to listen there any more.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl Listeners {
@@ -91,7 +100,7 @@ impl Listeners {
             }
         };
         let unix = open_unix(&config.socket)?;
-        Ok(Listeners { unix, tcp, socket: config.socket.clone() })
+        Ok(Listeners { unix, tcp, socket: SocketFile(config.socket.clone()) })
     }
 
     /// Answers requests until `stop`; then those under way get a moment to end.
@@ -129,7 +138,7 @@ impl Listeners {
             () = unix => {}
             () = tcp => {}
         }
-        let _ = std::fs::remove_file(&self.socket);
+        drop(self.socket);
         connections.tasks.close();
         let _ = tokio::time::timeout(GOODBYE_TIME, connections.tasks.wait()).await;
     }

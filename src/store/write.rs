@@ -153,7 +153,7 @@ impl<L: Log> Writer<L> {
             }
             Err(error) => {
                 self.undo(undo);
-                refuse_all(decided, &error.to_string());
+                refuse_all(decided, &first_cause(&error));
                 match error {
                     LogError::Database(_) => {
                         tracing::error!(
@@ -265,6 +265,15 @@ fn answer(decided: Vec<Decided>) {
         // Who asked may have gone away; the write stands all the same.
         let _ = sender.send(outcome);
     }
+}
+
+/// What the database itself says, as in "database or disk is full".
+fn first_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }
 
 fn refuse_all(decided: Vec<Decided>, error: &str) {

@@ -78,6 +78,9 @@ fn a_secret_is_sent_only_where_it_is_granted() {
     for engine in [local, other] {
         assert_eq!(traces(engine, &value), [""; 0], "{}", engine.name());
     }
+    crate::kit::eventually("purser itself forgets it", crate::kit::engine::PATIENCE, || {
+        in_memory(site.purser.pid(), &[&value]).is_empty().then_some(())
+    });
     let log = site.purser.log();
     let sent: Vec<&str> = log
         .lines()

@@ -50,4 +50,6 @@ mod node_tls;
 mod scenarios;
 mod store_at_rest;
 mod store_crash;
+mod store_open;
+mod store_tamper;
 mod tidy;

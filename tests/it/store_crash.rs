@@ -8,7 +8,7 @@ use crate::kit::load::{Random, Writer, read_all};
 use crate::kit::purser::Purser;
 
 const CLIENTS: usize = 4;
-const KILLS: usize = 60;
+const KILLS: u64 = 60;
 
 /// Lets the clients write for a random while, kills purser under them, starts it and compares.
 #[track_caller]
@@ -45,5 +45,5 @@ fn a_kill_at_any_moment_loses_nothing_that_was_answered() {
     let unanswered: u64 = writers.iter().map(|writer| writer.unanswered).sum();
     println!("{answered} writes answered, {unanswered} not");
     assert!(answered > 1_000, "{answered} writes are too few to say anything");
-    assert!(unanswered as usize > KILLS, "the kills did not meet writes: {unanswered}");
+    assert!(unanswered > KILLS, "the kills did not meet writes: {unanswered}");
 }

@@ -8,6 +8,7 @@ pub mod load;
 pub mod purser;
 pub mod scratch;
 pub mod search;
+pub mod start;
 
 use std::time::{Duration, Instant};
 

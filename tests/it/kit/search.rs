@@ -1,7 +1,7 @@
 //! Looking for bytes where they must not be: in files and in the memory of a process.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
 
@@ -78,13 +78,6 @@ fn copy_regions(maps: &str, mut memory: File, mut sink: ChildStdin) -> u64 {
         let _ = sink.write_all(&[0]);
     }
     total
-}
-
-/// The lines of a file that hold all of the texts.
-pub fn lines_with(path: &Path, needles: &[&str]) -> Vec<String> {
-    let Ok(file) = File::open(path) else { return Vec::new() };
-    let lines = BufReader::new(file).lines().map_while(Result::ok);
-    lines.filter(|line| needles.iter().all(|needle| line.contains(needle))).collect()
 }
 
 /// A text of this many characters that nothing else holds.
