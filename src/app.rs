@@ -65,6 +65,12 @@ impl App {
         &self.manager
     }
 
+    /// Waits until the store has stopped writing by itself, after a failure that it cannot judge.
+    /// Only a new start, which looks at what is on disk, can tell where it stands.
+    pub async fn store_failed(&mut self) {
+        let _ = (&mut self.writer).await;
+    }
+
     /// Stops everything: the doors first, then the loops, and the store last, so that whatever was
     /// asked for until then is written.
     pub async fn stop(self) {
@@ -79,7 +85,13 @@ impl App {
             tracing::warn!("some loops did not end in time");
         }
         self.store_stop.cancel();
-        if tokio::time::timeout(STOP_TIME, self.writer).await.is_err() {
+        let closed = async {
+            // One that has ended already was waited for, and may not be again.
+            if !self.writer.is_finished() {
+                let _ = self.writer.await;
+            }
+        };
+        if tokio::time::timeout(STOP_TIME, closed).await.is_err() {
             tracing::error!("the store did not close in time");
         }
     }

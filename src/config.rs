@@ -40,7 +40,7 @@ pub struct Options {
     /// What is logged: error, warn, info, debug, or directives such as purser::dispatcher=debug
     #[arg(long, env = "PURSER_LOG", value_name = "LEVEL")]
     pub log: Option<String>,
-    /// Worker threads [default: one for each core]
+    /// Worker threads [default: one for each core but one, which the database keeps busy]
     #[arg(long, env = "PURSER_THREADS", value_name = "N")]
     pub threads: Option<usize>,
 }

@@ -2,7 +2,6 @@
 
 use crate::app::{self, App};
 use crate::config::{Config, Options};
-use crate::seal::unlock::UnlockKey;
 
 /// Options of `serve`.
 #[derive(Debug, clap::Args)]
@@ -16,8 +15,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let unlock = app::read_unlock_key(&config)?;
     block_on(&config, async {
         let app = App::start(&config, &unlock).await?;
-        until_stopped(&config, &unlock, app).await;
-        Ok(())
+        until_stopped(&config, app).await
     })
 }
 
@@ -35,18 +33,21 @@ pub(super) fn block_on(
     config: &Config,
     future: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
+    // One core is left to the database's own thread.
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let threads = config.threads.unwrap_or(cores.saturating_sub(1).max(1));
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = config.threads {
-        runtime.worker_threads(threads);
-    }
-    let runtime = runtime.enable_all().build()?;
+    let runtime = runtime.worker_threads(threads).enable_all().build()?;
     let done = runtime.block_on(future);
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     done
 }
 
 /// Tells the service manager that all is ready, and waits for the signal to stop.
-pub(super) async fn until_stopped(config: &Config, _: &UnlockKey, app: App) {
+///
+/// # Errors
+/// The store stopped by itself; a service manager should start the program again.
+pub(super) async fn until_stopped(config: &Config, mut app: App) -> anyhow::Result<()> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         socket = %config.http.socket.display(),
@@ -55,10 +56,15 @@ pub(super) async fn until_stopped(config: &Config, _: &UnlockKey, app: App) {
         "ready"
     );
     notify(&[sd_notify::NotifyState::Ready]);
-    stop_signal().await;
+    let failed = tokio::select! {
+        () = stop_signal() => false,
+        () = app.store_failed() => true,
+    };
     notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("stopping");
     app.stop().await;
+    anyhow::ensure!(!failed, "the store has stopped writing; see the log for why");
+    Ok(())
 }
 
 fn notify(states: &[sd_notify::NotifyState<'_>]) {

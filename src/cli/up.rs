@@ -52,8 +52,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             }
         }
         println!("export DOCKER_HOST=unix://{}", config.http.socket.display());
-        until_stopped(&config, &unlock, app).await;
-        Ok(())
+        until_stopped(&config, app).await
     })
 }
 

@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tonic::Status;
 
-use super::assignment_set::{AssignmentSet, Difference};
+use super::assignment_set::{Difference, Held, Wanted};
+use super::feed::{self, Feed, Sender};
 use crate::domain::change::Key;
 use crate::domain::id::{NodeId, SecretId};
 use crate::domain::view::View;
@@ -15,9 +16,6 @@ use crate::manager::{Manager, Session};
 use crate::wire;
 use crate::wire::proto::{AssignmentChange, AssignmentsMessage};
 
-/// Messages that wait for a slow node; when they are full, the actor waits too, and what changes
-/// meanwhile is gathered into the next one.
-const QUEUE_MAX: usize = 2;
 /// After a change, more of it is waited for this long at most.
 const GATHER_MAX: Duration = Duration::from_millis(100);
 /// A pause this long means that a burst of changes is over.
@@ -35,42 +33,39 @@ pub(super) struct Assignments {
     pub bell: watch::Receiver<()>,
 }
 
-type Sender = mpsc::Sender<Result<AssignmentsMessage, Status>>;
+/// How sending a difference came out.
+enum Sent {
+    /// The node was sent all of it.
+    Whole,
+    /// A secret of it was removed meanwhile: the cluster has to be looked at anew.
+    Outdated,
+}
 
 impl Assignments {
-    /// Starts the actor; what it sends comes out of the receiver.
-    pub(super) fn start(self) -> mpsc::Receiver<Result<AssignmentsMessage, Status>> {
-        let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(async move {
-            let ended = self.session.ended.clone();
-            let status = tokio::select! {
-                status = self.run(&sender) => status,
-                () = ended.cancelled() => Some(Status::aborted("the session has ended")),
-            };
-            if let Some(status) = status {
-                // An explicit error: an agent takes a plain end for one as well, but says less.
-                let _ = sender.try_send(Err(status));
-            }
-        });
-        receiver
+    /// Starts the actor; what it sends comes out of the stream.
+    pub(super) fn start(self) -> Feed<AssignmentsMessage> {
+        feed::start(self.session.ended.clone(), |sender| self.run(sender))
     }
 
-    /// Ends with the status to close with, or `None` when nobody listens any more.
-    async fn run(mut self, sender: &Sender) -> Option<Status> {
-        let mut held = AssignmentSet::default();
-        let mut state = 0u64;
+    async fn run(mut self, sender: Sender<AssignmentsMessage>) -> Option<Status> {
+        let mut chain = Chain { sender, changes: Vec::new(), bytes: 0, state: 0 };
+        let mut held = Held::default();
         loop {
             self.bell.mark_unchanged();
             let view = self.manager.view();
             if view.node(self.node).is_none() {
                 return Some(Status::not_found("the node has been removed"));
             }
-            let wanted = AssignmentSet::wanted(&view, self.node);
+            let wanted = Wanted::of(&view, self.node);
             let difference = held.difference(&wanted);
-            let is_first = state == 0;
-            if is_first || !difference.is_empty() {
-                match self.send(sender, &view, &difference, &mut state).await {
-                    Ok(()) => held = wanted,
+            if chain.is_first() || !difference.is_empty() {
+                match self.send(&mut chain, &view, &difference, &mut held).await {
+                    Ok(Sent::Whole) => held.note_all(wanted),
+                    Ok(Sent::Outdated) => {
+                        // The view that knows of it is published in a moment.
+                        tokio::time::sleep(GATHER_PAUSE).await;
+                        continue;
+                    }
                     Err(status) => return status,
                 }
             }
@@ -93,50 +88,47 @@ impl Assignments {
     /// Sends a difference: whole for the first message, in bounded increments after that.
     async fn send(
         &self,
-        sender: &Sender,
+        chain: &mut Chain,
         view: &View,
         difference: &Difference,
-        state: &mut u64,
-    ) -> Result<(), Option<Status>> {
-        let is_first = *state == 0;
-        let mut changes = Vec::new();
-        let mut bytes = 0;
+        held: &mut Held,
+    ) -> Result<Sent, Option<Status>> {
         for id in &difference.put_secrets {
             let Some(secret) = view.secret(*id) else { continue };
-            let data = self.open(*id).await.map_err(Some)?;
-            bytes += data.len();
-            changes.push(wire::session::update_secret(wire::secret::secret(secret, data)));
+            let Some(data) = self.open(*id).await.map_err(Some)? else {
+                if chain.is_first() {
+                    chain.forget();
+                    *held = Held::default();
+                } else {
+                    chain.flush().await?;
+                }
+                return Ok(Sent::Outdated);
+            };
             tracing::info!(node = %self.node, secret = %id, "secret sent to node");
-            if !is_first && (bytes > INCREMENT_BYTES_MAX || changes.len() >= INCREMENT_MAX) {
-                bytes = 0;
-                flush(sender, &mut changes, state).await?;
-            }
+            let len = data.len();
+            held.note_secret(*id);
+            chain
+                .push(wire::session::update_secret(wire::secret::secret(secret, data)), len)
+                .await?;
         }
-        let tasks = difference.put_tasks.iter().filter_map(|id| view.task(*id));
-        let puts = tasks.map(|task| wire::session::update_task(wire::task::task(task)));
-        let removes = difference.remove_tasks.iter().map(|id| wire::session::remove_task(*id));
-        for change in puts.chain(removes) {
-            changes.push(change);
-            if !is_first && changes.len() >= INCREMENT_MAX {
-                flush(sender, &mut changes, state).await?;
-            }
+        for task in difference.put_tasks.iter().filter_map(|id| view.task(*id)) {
+            chain.push(wire::session::update_task(wire::task::task(task)), 0).await?;
+        }
+        for id in &difference.remove_tasks {
+            chain.push(wire::session::remove_task(*id), 0).await?;
         }
         for id in &difference.remove_secrets {
             tracing::info!(node = %self.node, secret = %id, "secret withdrawn from node");
-            changes.push(wire::session::remove_secret(id.as_str()));
+            chain.push(wire::session::remove_secret(id.as_str()), 0).await?;
         }
-        if is_first || !changes.is_empty() {
-            flush(sender, &mut changes, state).await?;
-        }
-        Ok(())
+        chain.flush().await?;
+        Ok(Sent::Whole)
     }
 
-    /// Opens a payload for the message that is being made.
-    async fn open(&self, id: SecretId) -> Result<Vec<u8>, Status> {
+    /// Opens a payload for the message that is being made; `None` when it was removed.
+    async fn open(&self, id: SecretId) -> Result<Option<Vec<u8>>, Status> {
         match self.manager.store().payload(Key::Secret(id)).await {
-            Ok(Some(data)) => Ok(data.expose_into_vec()),
-            // Removed since the view was taken: the next view has neither it nor its tasks.
-            Ok(None) => Err(Status::aborted("a secret was removed meanwhile")),
+            Ok(data) => Ok(data.map(|data| data.expose_into_vec())),
             Err(error) => {
                 let source = &error as &dyn std::error::Error;
                 tracing::error!(secret = %id, error = source, "a secret cannot be sent to its node");
@@ -146,19 +138,52 @@ impl Assignments {
     }
 }
 
-/// Sends the changes gathered so far as the next message of the chain.
-async fn flush(
-    sender: &Sender,
-    changes: &mut Vec<AssignmentChange>,
-    state: &mut u64,
-) -> Result<(), Option<Status>> {
-    let (from, to) = (*state, *state + 1);
-    let changes = std::mem::take(changes);
-    let message = match from {
-        0 => wire::session::complete(to, changes),
-        _ => wire::session::incremental(from, to, changes),
-    };
-    sender.send(Ok(message)).await.map_err(|_| None)?;
-    *state = to;
-    Ok(())
+/// The messages of one stream, each of which names the one before it.
+struct Chain {
+    sender: Sender<AssignmentsMessage>,
+    /// What the next message will hold.
+    changes: Vec<AssignmentChange>,
+    bytes: usize,
+    /// What the last message resulted in; 0 before the first.
+    state: u64,
+}
+
+impl Chain {
+    fn is_first(&self) -> bool {
+        self.state == 0
+    }
+
+    /// Adds a change, and sends what was gathered when that is enough for a message. The first
+    /// message replaces all that the node has, so it is never cut.
+    async fn push(&mut self, change: AssignmentChange, bytes: usize) -> Result<(), Option<Status>> {
+        self.changes.push(change);
+        self.bytes += bytes;
+        let is_full = self.changes.len() >= INCREMENT_MAX || self.bytes >= INCREMENT_BYTES_MAX;
+        if is_full && !self.is_first() {
+            return self.flush().await;
+        }
+        Ok(())
+    }
+
+    /// Sends what was gathered. Only the first message may be empty.
+    async fn flush(&mut self) -> Result<(), Option<Status>> {
+        if self.changes.is_empty() && !self.is_first() {
+            return Ok(());
+        }
+        let (from, to) = (self.state, self.state + 1);
+        let changes = std::mem::take(&mut self.changes);
+        self.bytes = 0;
+        let message = match from {
+            0 => wire::session::complete(to, changes),
+            _ => wire::session::incremental(from, to, changes),
+        };
+        self.sender.send(Ok(message)).await.map_err(|_| None)?;
+        self.state = to;
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        self.changes.clear();
+        self.bytes = 0;
+    }
 }

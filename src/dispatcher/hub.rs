@@ -47,19 +47,23 @@ impl Hub {
 
     fn note(&self, manager: &Manager, commit: &Commit) {
         let mut touched = BTreeSet::new();
+        let mut all = false;
         for changed in &commit.changes {
             match changed.key {
-                Key::Cluster(_) => return self.ring_all(),
+                Key::Cluster(_) => all = true,
                 Key::Node(node) => {
                     touched.insert(node);
                     if changed.new.is_none() {
                         // Removed: its streams end now, and it is not let in again.
-                        manager.sessions().end(node);
+                        manager.sessions().forget(node);
                     }
                 }
                 Key::Task(_) => touched.extend(nodes_of_task(changed)),
                 Key::Service(_) | Key::Secret(_) => {}
             }
+        }
+        if all {
+            return self.ring_all();
         }
         let mut bells = self.lock();
         for node in touched {

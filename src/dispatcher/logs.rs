@@ -1,13 +1,10 @@
 //! The log broker: every agent holds a stream of subscriptions open. There are none yet, so the
-//! stream stays silent until the session's connection ends.
+//! stream stays silent until the session ends.
 
-use std::pin::Pin;
-
-use futures_util::Stream;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::peer::Peer;
+use super::feed::{self, Feed};
+use super::peer::{Peer, session_status};
 use crate::manager::Manager;
 use crate::wire::proto::log_broker_server::LogBroker;
 use crate::wire::proto::{
@@ -18,25 +15,20 @@ use crate::wire::proto::{
 #[derive(Clone)]
 pub(super) struct Logs {
     pub manager: Manager,
-    pub ended: CancellationToken,
 }
 
 #[tonic::async_trait]
 impl LogBroker for Logs {
-    type ListenSubscriptionsStream =
-        Pin<Box<dyn Stream<Item = Result<SubscriptionMessage, Status>> + Send>>;
+    type ListenSubscriptionsStream = Feed<SubscriptionMessage>;
 
     async fn listen_subscriptions(
         &self,
         request: Request<ListenSubscriptionsRequest>,
     ) -> Result<Response<Self::ListenSubscriptionsStream>, Status> {
-        Peer::of(&request)?.member(&self.manager.view())?;
-        let ended = self.ended.clone().cancelled_owned();
-        let until_end = futures_util::stream::once(async move {
-            ended.await;
-            Err(Status::aborted("the manager is stopping"))
-        });
-        Ok(Response::new(Box::pin(until_end)))
+        let node = Peer::of(&request)?.member(&self.manager.view())?;
+        // The request names no session; an agent asks once it has one.
+        let session = self.manager.sessions().present(node).map_err(session_status)?;
+        Ok(Response::new(feed::start(session.ended, |_| std::future::pending())))
     }
 
     async fn publish_logs(

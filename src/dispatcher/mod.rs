@@ -9,7 +9,7 @@
 //!
 //! Who calls is told by the certificate alone ([`peer`]); what a request says of it counts for
 //! nothing. Each session has two streams that this side feeds: its messages ([`session`]) and its
-//! assignments ([`assignments`]). Both are woken by the [`hub`] when a commit touches their node,
+//! assignments ([`assignments`]), each with an actor ([`feed`]). Both are woken by the [`hub`] when a commit touches their node,
 //! look at the view, and send the difference to what they sent before. What a node should hold is
 //! worked out by [`assignment_set`], which knows nothing of streams.
 //!
@@ -20,6 +20,7 @@
 
 mod assignment_set;
 mod assignments;
+mod feed;
 mod hub;
 mod logs;
 mod node_ca;

@@ -13,6 +13,7 @@ use crate::domain::cluster::Cluster;
 use crate::domain::id::NodeId;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::view::View;
+use crate::manager::SessionError;
 
 /// The other end of a connection.
 #[derive(Debug, Clone)]
@@ -28,7 +29,8 @@ impl Peer {
         request.extensions().get().ok_or_else(|| Status::internal("a request without a connection"))
     }
 
-    /// The member node that calls.
+    /// The member node that calls. A node that was removed is told so until its certificate ends;
+    /// after that, no more than that it is not known.
     pub(super) fn member(&self, view: &View) -> Result<NodeId, Status> {
         let cluster = cluster(view)?;
         let identity = self.identity.as_ref();
@@ -44,6 +46,9 @@ impl Peer {
             let node = identity.node;
             return Err(Status::permission_denied(format!("node {node} has been removed")));
         }
+        if view.node(identity.node).is_none() {
+            return Err(Status::not_found(format!("node {} not found", identity.node)));
+        }
         Ok(identity.node)
     }
 }
@@ -51,6 +56,15 @@ impl Peer {
 /// The cluster; without one loaded, an agent is asked to come again later.
 pub(super) fn cluster(view: &View) -> Result<&Arc<Cluster>, Status> {
     view.cluster().ok_or_else(|| Status::unavailable("the manager is not ready"))
+}
+
+/// What an agent is told that may not have a session, or does not have this one.
+pub(super) fn session_status(error: SessionError) -> Status {
+    match error {
+        SessionError::TooMany => Status::unavailable(error.to_string()),
+        SessionError::Invalid => Status::invalid_argument(error.to_string()),
+        SessionError::NotRegistered => Status::not_found(error.to_string()),
+    }
 }
 
 /// The one place where a refusal becomes a status of this door.

@@ -9,7 +9,7 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -22,8 +22,14 @@ use crate::manager::{Lead, Manager};
 
 /// How long a connection may take to agree on TLS.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// Connections at once. A node needs one or two; beyond this, new ones wait to be accepted.
-const CONNECTIONS_MAX: usize = 8192;
+/// Handshakes at once; beyond this, new connections wait to be accepted.
+const HANDSHAKES_MAX: usize = 1024;
+/// Connections of nodes at once. A node needs one or two.
+const MEMBERS_MAX: usize = 8192;
+/// Connections without a certificate at once, which anybody may open, and how long one may last: a
+/// joining host asks for the root and its first certificate, and then comes back as a member.
+const STRANGERS_MAX: usize = 512;
+const STRANGER_TIME: Duration = Duration::from_secs(60);
 /// How often a silent connection is asked whether it is still there, and how long it may take to
 /// answer. Agents never ask by themselves; a node that was cut off would linger for ever.
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -33,23 +39,29 @@ const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
 pub(super) async fn serve(manager: &Manager, lead: &Arc<Lead>, listener: TcpListener) {
     let hub = Hub::start(manager, lead.ended.clone());
-    let routes = service::routes(manager, lead, &hub);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let routes = service::routes(manager, &hub);
+    let places = Arc::new(Places {
+        handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+        members: Semaphore::new(MEMBERS_MAX),
+        strangers: Semaphore::new(STRANGERS_MAX),
+    });
     let connections = TaskTracker::new();
     tracing::info!(addr = ?listener.local_addr().ok(), "listening for nodes");
     loop {
-        let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let place = tokio::select! {
+            () = lead.ended.cancelled() => break,
+            place = places.handshakes.clone().acquire_owned() => place,
+        };
+        let place = place.expect("the semaphore is never closed");
         let accepted = tokio::select! {
             () = lead.ended.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, addr)) => {
-                let connection = Connection { lead: lead.clone(), routes: routes.clone(), addr };
-                connections.spawn(async move {
-                    connection.run(stream).await;
-                    drop(place);
-                });
+                let (lead, routes) = (lead.clone(), routes.clone());
+                let connection = Connection { lead, routes, places: places.clone(), addr };
+                connections.spawn(connection.run(stream, place));
             }
             Err(error) => {
                 // Out of descriptors, most likely: waiting a little gives others time to close.
@@ -59,19 +71,42 @@ pub(super) async fn serve(manager: &Manager, lead: &Arc<Lead>, listener: TcpList
         }
     }
     drop(listener);
+    lead.closed.cancel();
+    manager.sessions().end_all();
     connections.close();
     let _ = tokio::time::timeout(GOODBYE_TIME, connections.wait()).await;
+}
+
+/// How many connections there may be, by how far they have come.
+struct Places {
+    handshakes: Arc<Semaphore>,
+    members: Semaphore,
+    strangers: Semaphore,
 }
 
 struct Connection {
     lead: Arc<Lead>,
     routes: axum::Router,
+    places: Arc<Places>,
     addr: SocketAddr,
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream) {
+    async fn run(self, stream: TcpStream, handshake: OwnedSemaphorePermit) {
         let Some((stream, peer)) = self.handshake(stream).await else { return };
+        drop(handshake);
+        let is_member = peer.identity.is_some();
+        let places = if is_member { &self.places.members } else { &self.places.strangers };
+        let Ok(_place) = places.try_acquire() else {
+            tracing::warn!(addr = %self.addr, is_member, "too many connections; one was closed");
+            return;
+        };
+        let too_long = async {
+            match is_member {
+                true => std::future::pending().await,
+                false => tokio::time::sleep(STRANGER_TIME).await,
+            }
+        };
         let routes = self.routes.clone();
         let service =
             tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
@@ -85,14 +120,17 @@ impl Connection {
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         tokio::pin!(served);
         tokio::select! {
-            ended = served.as_mut() => if let Err(error) = ended {
-                tracing::debug!(addr = %self.addr, %error, "a node's connection ended");
-            },
-            () = self.lead.ended.cancelled() => {
-                served.as_mut().graceful_shutdown();
-                let _ = tokio::time::timeout(GOODBYE_TIME, served).await;
+            ended = served.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(addr = %self.addr, %error, "a node's connection ended");
+                }
+                return;
             }
+            () = self.lead.ended.cancelled() => {}
+            () = too_long => {}
         }
+        served.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(GOODBYE_TIME, served).await;
     }
 
     async fn handshake(

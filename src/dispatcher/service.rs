@@ -1,18 +1,18 @@
 //! The dispatcher's calls, and the routes of the door.
 
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::assignments::Assignments;
+use super::feed::Feed;
 use super::hub::Hub;
 use super::logs::Logs;
 use super::node_ca::Certificates;
-use super::peer::{Peer, status};
+use super::peer::{Peer, session_status, status};
 use super::session::Messages;
 use crate::domain::id::{NodeId, SessionId};
 use crate::domain::intent::{Actor, Intent, TaskReport};
 use crate::domain::view::View;
-use crate::manager::{Lead, Manager, Session, SessionError};
+use crate::manager::{Manager, SessionError};
 use crate::wire;
 use crate::wire::proto::ca_server::CaServer;
 use crate::wire::proto::dispatcher_server::{Dispatcher, DispatcherServer};
@@ -28,10 +28,10 @@ use crate::wire::proto::{
 const UPDATES_MAX: usize = 10_000;
 
 /// All services of the door.
-pub(super) fn routes(manager: &Manager, lead: &Lead, hub: &Hub) -> axum::Router {
+pub(super) fn routes(manager: &Manager, hub: &Hub) -> axum::Router {
     let certificates = Certificates { manager: manager.clone() };
     let calls = Calls { manager: manager.clone(), hub: hub.clone() };
-    let logs = Logs { manager: manager.clone(), ended: lead.ended.clone() };
+    let logs = Logs { manager: manager.clone() };
     let mut routes = tonic::service::Routes::builder();
     routes
         .add_service(CaServer::new(certificates.clone()))
@@ -48,34 +48,24 @@ struct Calls {
 }
 
 impl Calls {
-    /// The node that calls and its session, if the id is that of its present one.
-    fn session<T>(
+    /// The node that calls, and the id that it gives for its session.
+    fn caller<T>(
         &self,
         request: &Request<T>,
         view: &View,
         id: impl Fn(&T) -> &str,
-    ) -> Result<(NodeId, Session), Status> {
+    ) -> Result<(NodeId, SessionId), Status> {
         let node = Peer::of(request)?.member(view)?;
-        let id: SessionId =
-            id(request.get_ref()).parse().map_err(|_| session_status(SessionError::Invalid))?;
-        let session = self.manager.sessions().current(node, id).map_err(session_status)?;
-        Ok((node, session))
-    }
-}
-
-fn session_status(error: SessionError) -> Status {
-    match error {
-        SessionError::TooMany => Status::unavailable(error.to_string()),
-        SessionError::Invalid => Status::invalid_argument(error.to_string()),
-        SessionError::NotRegistered => Status::not_found(error.to_string()),
+        let id = id(request.get_ref()).parse();
+        Ok((node, id.map_err(|_| session_status(SessionError::Invalid))?))
     }
 }
 
 #[tonic::async_trait]
 impl Dispatcher for Calls {
-    type SessionStream = ReceiverStream<Result<SessionMessage, Status>>;
-    type AssignmentsStream = ReceiverStream<Result<AssignmentsMessage, Status>>;
-    type TasksStream = ReceiverStream<Result<TasksMessage, Status>>;
+    type SessionStream = Feed<SessionMessage>;
+    type AssignmentsStream = Feed<AssignmentsMessage>;
+    type TasksStream = Feed<TasksMessage>;
 
     async fn session(
         &self,
@@ -84,9 +74,6 @@ impl Dispatcher for Calls {
         let view = self.manager.view();
         let peer = Peer::of(&request)?.clone();
         let node = peer.member(&view)?;
-        if view.node(node).is_none() {
-            return Err(Status::not_found(format!("node {node} not found")));
-        }
         let message = request.into_inner();
         let offered = message.session_id.parse().ok();
         let period = self.manager.heartbeat_period();
@@ -99,13 +86,13 @@ impl Dispatcher for Calls {
             addr: peer.addr.ip().to_canonical().to_string(),
         };
         if let Err(refusal) = self.manager.submit(Actor::Node(node), register).await {
-            self.manager.sessions().end(node);
+            self.manager.sessions().end(node, session.id);
             return Err(status(refusal));
         }
         tracing::info!(node = %node, session = %session.id, addr = %peer.addr, "session opened");
         let bell = self.hub.bell(node);
         let messages = Messages { manager: self.manager.clone(), node, session, bell }.start();
-        Ok(Response::new(ReceiverStream::new(messages)))
+        Ok(Response::new(messages))
     }
 
     async fn heartbeat(
@@ -113,10 +100,9 @@ impl Dispatcher for Calls {
         request: Request<HeartbeatRequest>,
     ) -> Result<Response<HeartbeatResponse>, Status> {
         let view = self.manager.view();
-        let (node, session) = self.session(&request, &view, |message| &message.session_id)?;
+        let (node, id) = self.caller(&request, &view, |message| &message.session_id)?;
         let period = self.manager.heartbeat_period();
-        let next =
-            self.manager.sessions().beat(node, session.id, period).map_err(session_status)?;
+        let next = self.manager.sessions().beat(node, id, period).map_err(session_status)?;
         Ok(Response::new(wire::session::heartbeat(next)))
     }
 
@@ -125,10 +111,12 @@ impl Dispatcher for Calls {
         request: Request<AssignmentsRequest>,
     ) -> Result<Response<Self::AssignmentsStream>, Status> {
         let view = self.manager.view();
-        let (node, session) = self.session(&request, &view, |message| &message.session_id)?;
+        let (node, id) = self.caller(&request, &view, |message| &message.session_id)?;
+        let session = self.manager.sessions().begin_assignments(node, id);
+        let session = session.map_err(session_status)?;
         let bell = self.hub.bell(node);
-        let stream = Assignments { manager: self.manager.clone(), node, session, bell }.start();
-        Ok(Response::new(ReceiverStream::new(stream)))
+        let messages = Assignments { manager: self.manager.clone(), node, session, bell }.start();
+        Ok(Response::new(messages))
     }
 
     async fn update_task_status(
@@ -136,7 +124,8 @@ impl Dispatcher for Calls {
         request: Request<UpdateTaskStatusRequest>,
     ) -> Result<Response<UpdateTaskStatusResponse>, Status> {
         let view = self.manager.view();
-        let (node, _) = self.session(&request, &view, |message| &message.session_id)?;
+        let (node, id) = self.caller(&request, &view, |message| &message.session_id)?;
+        self.manager.sessions().current(node, id).map_err(session_status)?;
         let updates = request.into_inner().updates;
         if updates.len() > UPDATES_MAX {
             return Err(Status::resource_exhausted("too many updates in one report"));

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tonic::Status;
 
+use super::feed::{self, Feed, Sender};
 use super::peer::cluster;
 use crate::domain::cluster::Cluster;
 use crate::domain::id::NodeId;
@@ -14,9 +15,6 @@ use crate::domain::view::View;
 use crate::manager::{Manager, Session};
 use crate::wire;
 use crate::wire::proto::SessionMessage;
-
-/// Messages that wait for a slow node. What changes meanwhile is in the next one.
-const QUEUE_MAX: usize = 2;
 
 /// Feeds the messages of one session.
 pub(super) struct Messages {
@@ -36,26 +34,12 @@ struct Content {
 }
 
 impl Messages {
-    /// Starts the actor; what it sends comes out of the receiver.
-    pub(super) fn start(self) -> mpsc::Receiver<Result<SessionMessage, Status>> {
-        let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(async move {
-            let ended = self.session.ended.clone();
-            let status = tokio::select! {
-                status = self.run(&sender) => status,
-                () = ended.cancelled() => Some(Status::aborted("the session has ended")),
-            };
-            if let Some(status) = status {
-                let _ = sender.try_send(Err(status));
-            }
-        });
-        receiver
+    /// Starts the actor; what it sends comes out of the stream.
+    pub(super) fn start(self) -> Feed<SessionMessage> {
+        feed::start(self.session.ended.clone(), |sender| self.run(sender))
     }
 
-    async fn run(
-        mut self,
-        sender: &mpsc::Sender<Result<SessionMessage, Status>>,
-    ) -> Option<Status> {
+    async fn run(mut self, sender: Sender<SessionMessage>) -> Option<Status> {
         let mut sent: Option<Content> = None;
         loop {
             self.bell.mark_unchanged();

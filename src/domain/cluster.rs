@@ -18,6 +18,9 @@ pub const CLUSTER_NAME: &str = "default";
 pub const TASK_HISTORY_DEFAULT: i64 = 5;
 /// Heartbeat period when the settings say nothing: 5 s.
 pub const HEARTBEAT_PERIOD_DEFAULT: Nanoseconds = 5_000_000_000;
+/// The shortest heartbeat period that nodes are given: 1 s. At zero an engine beats without a pause,
+/// and settings in the wrong unit come close to zero.
+pub const HEARTBEAT_PERIOD_MIN: Nanoseconds = 1_000_000_000;
 /// Life of a node certificate when the settings say nothing: 90 days.
 pub const NODE_CERT_EXPIRY_DEFAULT: Nanoseconds = 90 * 24 * 3600 * 1_000_000_000;
 /// The shortest life of a node certificate that is accepted: 1 hour.
@@ -262,7 +265,7 @@ impl ClusterSpec {
     pub fn heartbeat_period(&self) -> Nanoseconds {
         match self.dispatcher.heartbeat_period {
             0 => HEARTBEAT_PERIOD_DEFAULT,
-            period => period,
+            period => period.max(HEARTBEAT_PERIOD_MIN),
         }
     }
 

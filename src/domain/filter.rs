@@ -74,6 +74,15 @@ impl Filters {
         self.values(key).iter().any(|value| matches(value))
     }
 
+    /// True when the attributes of an event have all that the filter's `key` asks for: `name` any
+    /// value, `name=value` that value, an empty one included.
+    pub fn passes_attributes(&self, key: &str, attributes: &BTreeMap<&str, String>) -> bool {
+        self.values(key).iter().all(|entry| match entry.split_once('=') {
+            Some((name, value)) => attributes.get(name).is_some_and(|known| known == value),
+            None => attributes.contains_key(entry.as_str()),
+        })
+    }
+
     /// True when the labels have all that the filter's `key` asks for: `name` or `name=` any value,
     /// `name=value` that value.
     pub fn passes_labels(&self, key: &str, labels: &BTreeMap<String, String>) -> bool {

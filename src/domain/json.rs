@@ -12,18 +12,6 @@ pub fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Writes a fraction as the Engine does: 0 and 1 without a decimal point.
-///
-/// # Errors
-/// The serializer's own.
-pub fn ratio<S: Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
-    match *value {
-        0.0 => serializer.serialize_u8(0),
-        1.0 => serializer.serialize_u8(1),
-        value => serializer.serialize_f32(value),
-    }
-}
-
 /// Byte strings as standard base64, as the Engine writes them.
 pub mod base64_bytes {
     use base64::Engine as _;
@@ -50,7 +38,7 @@ pub mod base64_bytes {
 pub fn decode_base64(text: &str) -> Result<Vec<u8>, String> {
     use base64::Engine as _;
     let stripped;
-    let text = if text.contains(['\n', '\r']) {
+    let text = if text.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
         stripped = text.replace(['\n', '\r'], "");
         &stripped
     } else {

@@ -24,6 +24,33 @@ pub struct Secret {
     pub spec: SecretSpec,
     /// A keyed hash of the payload, for comparing without opening it. Never leaves the store.
     pub fingerprint: Fingerprint,
+    /// How the API shows it, once it was asked for.
+    #[serde(skip)]
+    pub shown: Shown,
+}
+
+/// The text in which an object is shown, kept beside it: a list of thousands is then copied and not
+/// written anew. An object that changes is another one, whose text is not written yet.
+#[derive(Debug, Default)]
+pub struct Shown(std::sync::OnceLock<Box<[u8]>>);
+
+impl Shown {
+    /// The text, written the first time.
+    pub fn text(&self, write: impl FnOnce() -> Vec<u8>) -> &[u8] {
+        self.0.get_or_init(|| write().into_boxed_slice())
+    }
+}
+
+impl Clone for Shown {
+    fn clone(&self) -> Self {
+        Shown::default()
+    }
+}
+
+impl PartialEq for Shown {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// What a user gives of a secret, but for the payload.

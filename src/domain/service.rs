@@ -404,7 +404,7 @@ pub struct UpdateConfig {
     #[serde(skip_serializing_if = "is_zero")]
     pub monitor: Nanoseconds,
     /// Part of the tasks that may fail, 0 to 1.
-    #[serde(serialize_with = "crate::domain::json::ratio")]
+    #[serde(serialize_with = "ratio")]
     pub max_failure_ratio: f32,
     /// Which task goes first; `stop-first` when absent, and written as such.
     #[serde(serialize_with = "order", deserialize_with = "empty_as_none")]
@@ -416,6 +416,14 @@ fn failure_action<S: serde::Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     action.unwrap_or(FailureAction::Pause).serialize(serializer)
+}
+
+/// None and all are written as whole numbers.
+fn ratio<S: serde::Serializer>(ratio: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    if *ratio == 0.0 || *ratio == 1.0 {
+        return serializer.serialize_u8(u8::from(*ratio == 1.0));
+    }
+    serializer.serialize_f32(*ratio)
 }
 
 fn order<S: serde::Serializer>(

@@ -352,6 +352,7 @@ mod tests {
             meta: Default::default(),
             spec: SecretSpec { name: name.into(), ..Default::default() },
             fingerprint: Fingerprint([0; 32]),
+            shown: Default::default(),
         }
     }
 

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use percent_encoding::percent_decode_str;
 use tokio_util::sync::CancellationToken;
 
+use super::error::Failure;
 use super::events::Events;
 use crate::engine::Engine;
 use crate::manager::Manager;
@@ -24,9 +26,13 @@ pub(crate) const API_MAX: ApiVersion = ApiVersion { major: 1, minor: 52 };
 pub(crate) const API_MIN: ApiVersion = ApiVersion { major: 1, minor: 40 };
 
 impl ApiVersion {
-    /// Reads `1.41`; of `1.24.1` only the first two numbers count.
+    /// Reads `1.41`; of `1.24.1` only the first two numbers count. A number that is too large to
+    /// hold is newer than any version.
     pub(crate) fn parse(text: &str) -> Option<ApiVersion> {
-        let mut numbers = text.split('.').map(|number| number.parse().ok());
+        let mut numbers = text.split('.').map(|number| {
+            let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+            is_number.then(|| number.parse().unwrap_or(u32::MAX))
+        });
         let major = numbers.next()??;
         let minor = numbers.next().unwrap_or(Some(0))?;
         Some(ApiVersion { major, minor })
@@ -49,6 +55,20 @@ impl<S: Sync> FromRequestParts<S> for ApiVersion {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<ApiVersion, Infallible> {
         Ok(parts.extensions.get().copied().unwrap_or(API_MAX))
+    }
+}
+
+/// What a path names, as in `/secrets/{id}`: an id, a name, or the beginning of an id.
+pub(super) struct Wanted(pub String);
+
+impl<S: Sync> FromRequestParts<S> for Wanted {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Wanted, Failure> {
+        // It is the second part of every path that has one. What is not text names nothing.
+        let text = parts.uri.path().split('/').nth(2).unwrap_or("");
+        let text = percent_decode_str(text).decode_utf8().map_err(|_| Failure::no_route())?;
+        Ok(Wanted(text.into_owned()))
     }
 }
 

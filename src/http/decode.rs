@@ -75,9 +75,21 @@ pub(super) fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Failure
         let text = error.to_string();
         match text.strip_prefix(PLAIN_MARK) {
             Some(plain) => Failure::invalid(plain),
-            None => Failure::invalid(format!("invalid JSON: {text}")),
+            None => Failure::invalid(format!("invalid JSON: {}", without_value(&text))),
         }
     })
+}
+
+/// The text of an error without the value that it quotes, which may be a secret in the wrong place.
+fn without_value(text: &str) -> String {
+    let is_quoting = text.starts_with("invalid type: ") || text.starts_with("invalid value: ");
+    match text.rsplit_once(", expected ").filter(|_| is_quoting) {
+        Some((found, expected)) => {
+            let kind = found.split(['"', '`']).next().unwrap_or_default();
+            format!("{}, expected {expected}", kind.trim_end())
+        }
+        None => text.to_owned(),
+    }
 }
 
 /// Refuses an object that the Engine would find too large.
@@ -217,6 +229,8 @@ impl<'de> de::Deserializer<'de> for Folded {
                     value: None,
                 })
             }
+            // A list would do for its fields in turn, were it not refused here.
+            Value::Array(_) => Err(de::Error::invalid_type(de::Unexpected::Seq, &visitor)),
             other => other.deserialize_struct(name, fields, visitor),
         }
     }
@@ -331,10 +345,31 @@ mod tests {
         for (text, message) in cases {
             assert_eq!(decode::<ServiceSpec>(text).err().as_deref(), Some(message), "{text}");
         }
-        for text in [r#"{"Name":1}"#, r#"{"Mode":{"Replicated":{"Replicas":-1}}}"#, "[]", "1"] {
+        for text in [
+            r#"{"Name":1}"#,
+            r#"{"Mode":{"Replicated":{"Replicas":-1}}}"#,
+            r#"{"Mode":[]}"#,
+            "[]",
+            "1",
+        ] {
             let message = decode::<ServiceSpec>(text).expect_err(text);
             assert!(message.starts_with("invalid JSON: "), "{message}");
         }
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_the_value() {
+        let quoted = r#"invalid type: string "a \", expected b", expected struct SecretBody"#;
+        assert_eq!(without_value(quoted), "invalid type: string, expected struct SecretBody");
+        let number = "invalid value: integer `-1`, expected u64";
+        assert_eq!(without_value(number), "invalid value: integer, expected u64");
+        assert_eq!(without_value("missing field `x`"), "missing field `x`");
+    }
+
+    #[test]
+    fn an_array_is_no_object() {
+        let wrong = decode::<ServiceSpec>(r#"["name", {}]"#).expect_err("an array");
+        assert!(wrong.contains("sequence"), "{wrong}");
     }
 
     #[test]

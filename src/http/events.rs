@@ -237,12 +237,10 @@ impl Wish {
     fn wants(&self, event: &Event) -> bool {
         let filters = &self.filters;
         let name = event.actor.attributes.get("name").map_or("", String::as_str);
-        let labels = event.actor.attributes.iter();
-        let labels = labels.map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
         filters.passes("type", |value| value == event.kind)
             && filters.passes("event", |value| value == event.action)
             && filters.passes("scope", |value| value == event.scope)
-            && filters.passes_labels("label", &labels)
+            && filters.passes_attributes("label", &event.actor.attributes)
             && NAMED.iter().all(|key| {
                 filters.passes(key, |value| {
                     event.actor.id.starts_with(value) || name.starts_with(value)
@@ -294,29 +292,76 @@ pub(super) async fn stream(
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let wish = Wish::read(&query)?;
+    let form = Form::of(request.headers(), version);
     let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-    tokio::spawn(own_events(api.clone(), wish, sender.clone()));
+    tokio::spawn(own_events(api.clone(), wish, form, sender.clone()));
     if api.engine.is_some() {
-        tokio::spawn(engine_events(api, request, sender));
+        tokio::spawn(engine_events(api, request, form, sender));
     }
     let lines = tokio_stream::wrappers::ReceiverStream::new(receiver);
     use futures_util::StreamExt as _;
     let body = Body::from_stream(lines.map(Ok::<Bytes, std::convert::Infallible>));
     let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind(version)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(form.media_type));
     Ok(response)
 }
 
-fn kind(version: ApiVersion) -> &'static str {
-    if version >= ApiVersion::v1(52) { "application/jsonl" } else { "application/json" }
+/// How the stream is written.
+#[derive(Clone, Copy)]
+struct Form {
+    media_type: &'static str,
+    /// What stands before each line.
+    lead: &'static [u8],
 }
 
-async fn own_events(api: Api, wish: Wish, sender: mpsc::Sender<Bytes>) {
+/// The forms that a client can ask for.
+const FORMS: &[Form] = &[
+    Form { media_type: "application/jsonl", lead: b"" },
+    Form { media_type: "application/x-ndjson", lead: b"" },
+    Form { media_type: "application/json-seq", lead: b"\x1e" },
+];
+
+impl Form {
+    /// The first that `Accept` names and that there is, else what the version has.
+    fn of(headers: &HeaderMap, version: ApiVersion) -> Form {
+        let accepted =
+            headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let mut names = accepted.flat_map(|text| text.split(','));
+        let asked = names.find_map(|name| {
+            let name = name.split(';').next().unwrap_or("").trim();
+            FORMS.iter().find(|form| form.media_type.eq_ignore_ascii_case(name))
+        });
+        let usual = if version >= ApiVersion::v1(52) {
+            FORMS[0]
+        } else {
+            Form { media_type: "application/json", lead: b"" }
+        };
+        asked.copied().unwrap_or(usual)
+    }
+
+    fn event(self, event: &Event) -> Bytes {
+        let mut text = self.lead.to_vec();
+        serde_json::to_writer(&mut text, event).expect("events are maps of texts and numbers");
+        text.push(b'\n');
+        text.into()
+    }
+
+    fn lines(self, lines: Vec<u8>) -> Bytes {
+        if self.lead.is_empty() {
+            return lines.into();
+        }
+        let led =
+            lines.split_inclusive(|byte| *byte == b'\n').map(|line| [self.lead, line].concat());
+        led.collect::<Vec<_>>().concat().into()
+    }
+}
+
+async fn own_events(api: Api, wish: Wish, form: Form, sender: mpsc::Sender<Bytes>) {
     let (kept, mut live) = api.events.subscribe();
     if wish.since.is_some() || wish.until.is_some() {
         for event in kept {
             let wanted = !wish.is_before(&event) && !wish.is_after(&event) && wish.wants(&event);
-            if wanted && sender.send(line(&event)).await.is_err() {
+            if wanted && sender.send(form.event(&event)).await.is_err() {
                 return;
             }
         }
@@ -339,7 +384,7 @@ async fn own_events(api: Api, wish: Wish, sender: mpsc::Sender<Bytes>) {
         match event {
             Ok(event) if wish.wants(&event) => {
                 // A client that does not read loses events.
-                let _ = sender.try_send(line(&event));
+                let _ = sender.try_send(form.event(&event));
             }
             Ok(_) | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
@@ -347,15 +392,9 @@ async fn own_events(api: Api, wish: Wish, sender: mpsc::Sender<Bytes>) {
     }
 }
 
-fn line(event: &Event) -> Bytes {
-    let mut text = serde_json::to_vec(event).expect("events are maps of texts and numbers");
-    text.push(b'\n');
-    text.into()
-}
-
 /// Passes the engine's own events on, whole lines at a time. An engine that goes away ends only its
 /// own part.
-async fn engine_events(api: Api, request: Request<Body>, sender: mpsc::Sender<Bytes>) {
+async fn engine_events(api: Api, request: Request<Body>, form: Form, sender: mpsc::Sender<Bytes>) {
     let (mut parts, _) = request.into_parts();
     parts.headers = HeaderMap::new();
     let request = Request::from_parts(parts, Body::empty());
@@ -377,7 +416,7 @@ async fn engine_events(api: Api, request: Request<Body>, sender: mpsc::Sender<By
         if let Some(end) = pending.iter().rposition(|byte| *byte == b'\n') {
             let rest = pending.split_off(end + 1);
             let lines = std::mem::replace(&mut pending, rest);
-            if sender.send(Bytes::from(lines)).await.is_err() {
+            if sender.send(form.lines(lines)).await.is_err() {
                 return;
             }
         }

@@ -49,7 +49,7 @@ impl Front {
         }
         let path = request.uri().path();
         if path.contains("//") {
-            return redirect(path);
+            return redirect(request.uri());
         }
         let asked = match split_version(path) {
             None => None,
@@ -137,12 +137,8 @@ fn split_version(path: &str) -> Option<(&str, &str)> {
 }
 
 fn with_path(uri: &Uri, path: &str) -> Uri {
-    let text = match uri.query() {
-        Some(query) => format!("{path}?{query}"),
-        None => path.to_owned(),
-    };
     let mut parts = uri.clone().into_parts();
-    match text.parse::<PathAndQuery>() {
+    match with_query(path, uri).parse::<PathAndQuery>() {
         Ok(path) => {
             parts.path_and_query = Some(path);
             Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
@@ -151,15 +147,24 @@ fn with_path(uri: &Uri, path: &str) -> Uri {
     }
 }
 
-fn redirect(path: &str) -> Response<Body> {
-    let mut clean = String::with_capacity(path.len());
-    for c in path.chars() {
+/// A path with the query of another.
+fn with_query(path: &str, uri: &Uri) -> String {
+    match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    }
+}
+
+/// To the same path without empty parts.
+fn redirect(uri: &Uri) -> Response<Body> {
+    let mut clean = String::with_capacity(uri.path().len());
+    for c in uri.path().chars() {
         if c != '/' || !clean.ends_with('/') {
             clean.push(c);
         }
     }
     let mut response = empty(StatusCode::MOVED_PERMANENTLY);
-    if let Ok(location) = HeaderValue::from_str(&clean) {
+    if let Ok(location) = HeaderValue::from_str(&with_query(&clean, uri)) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     response

@@ -20,6 +20,7 @@ mod error;
 mod events;
 mod first_line;
 mod front;
+mod gates;
 mod linger;
 mod names;
 mod node;

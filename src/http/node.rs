@@ -1,12 +1,12 @@
 //! `/nodes`: list, inspect, update, remove.
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::context::Api;
+use super::context::{Api, Wanted};
 use super::decode;
 use super::error::{ErrorResponse, Failure, empty, json};
 use super::query::Query;
@@ -91,10 +91,7 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Respons
             && filters.passes_labels("label", engine.unwrap_or(&no_labels))
             && filters.passes_labels("node.label", &node.spec.labels)
     };
-    let mut found: Vec<&Node> = view.nodes().map(|node| &**node).filter(passes).collect();
-    if !filters.values("name").is_empty() {
-        found.sort_by(|a, b| a.hostname().cmp(b.hostname()));
-    }
+    let found: Vec<&Node> = view.nodes().map(|node| &**node).filter(passes).collect();
     Ok(json_list(found.into_iter().map(NodeAnswer::from), 1536))
 }
 
@@ -104,7 +101,7 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Respons
     responses((status = 200, body = NodeAnswer), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn inspect(
     State(api): State<Api>,
-    Path(wanted): Path<String>,
+    Wanted(wanted): Wanted,
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     view.require_cluster()?;
@@ -133,7 +130,7 @@ pub(super) struct NodeBody {
     responses((status = 200), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn update(
     State(api): State<Api>,
-    Path(wanted): Path<String>,
+    Wanted(wanted): Wanted,
     query: Query,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
@@ -158,7 +155,7 @@ pub(super) async fn update(
     responses((status = 200), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn remove(
     State(api): State<Api>,
-    Path(wanted): Path<String>,
+    Wanted(wanted): Wanted,
     query: Query,
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();

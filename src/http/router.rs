@@ -4,12 +4,15 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
-use utoipa::OpenApi as _;
+use axum::routing::get;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::{OpenApi as _, PartialSchema as _, ToSchema as _};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::context::Api;
-use super::error::json;
+use super::error::{ErrorResponse, json};
 use super::{events, node, passthrough, secret, service, swarm, system, task, unsupported};
 
 #[derive(utoipa::OpenApi)]
@@ -77,6 +80,10 @@ fn list() -> OpenApiRouter<Api> {
 /// The routes. What none of them takes is the engine's to answer.
 pub(super) fn routes(api: Api) -> Router {
     let (router, _) = list().split_for_parts();
+    // An object may be named `create`.
+    let router = router
+        .route("/secrets/create", get(secret::inspect).delete(secret::remove))
+        .route("/services/create", get(service::inspect).delete(service::remove));
     router.fallback(fallback).method_not_allowed_fallback(fallback).with_state(api)
 }
 
@@ -86,7 +93,30 @@ async fn fallback(State(api): State<Api>, request: Request<Body>) -> Response<Bo
 
 /// The API document of this release.
 pub fn document() -> utoipa::openapi::OpenApi {
-    list().split_for_parts().1
+    let mut document = list().split_for_parts().1;
+    let schemas = &mut document.components.get_or_insert_default().schemas;
+    schemas.entry(ErrorResponse::name().into_owned()).or_insert_with(ErrorResponse::schema);
+    for item in document.paths.paths.values_mut() {
+        operations(item).for_each(add_version_answer);
+    }
+    document
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, options, head, patch, trace, .. } = item;
+    [get, put, post, delete, options, head, patch, trace].into_iter().flatten()
+}
+
+/// Whatever is asked for, a version of the API that is not understood is refused.
+fn add_version_answer(operation: &mut Operation) {
+    let schema = Ref::from_schema_name(ErrorResponse::name());
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    let answer = ResponseBuilder::new()
+        .description("The version in front of the path, or a parameter, is not understood")
+        .content("application/json", content)
+        .build();
+    let answers = &mut operation.responses.responses;
+    answers.entry("400".into()).or_insert(RefOr::T(answer));
 }
 
 /// This document

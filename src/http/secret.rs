@@ -2,13 +2,13 @@
 //! goes out.
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use super::context::Api;
+use super::context::{Api, Wanted};
 use super::decode;
 use super::error::{ErrorResponse, Failure, empty, json, json_text};
 use super::query::Query;
@@ -106,21 +106,39 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Respons
     let view = api.manager.view();
     view.require_cluster()?;
     let any_name = KEYS[..3].iter().any(|key| !filters.values(key).is_empty());
-    let passes = |secret: &Secret| {
+    // By name or id: one hit in any of the keys is enough.
+    let is_named = |secret: &Secret| {
         let name = secret.spec.name.to_lowercase();
-        // By name or id: one hit in any of the keys is enough.
-        let named = !any_name
-            || filters.any("names", |value| value.to_lowercase() == name)
+        filters.any("names", |value| value.to_lowercase() == name)
             || filters.any("name", |value| name.starts_with(&value.to_lowercase()))
-            || filters.any("id", |value| secret.id.as_str().starts_with(value));
-        named && filters.passes_labels("label", &secret.spec.labels)
+            || filters.any("id", |value| secret.id.as_str().starts_with(value))
+    };
+    let passes = |secret: &Secret| {
+        (!any_name || is_named(secret)) && filters.passes_labels("label", &secret.spec.labels)
     };
     let mut found: Vec<&Secret> =
         view.secrets().map(|secret| &**secret).filter(|secret| passes(secret)).collect();
-    if any_name {
+    if KEYS[..2].iter().any(|key| !filters.values(key).is_empty()) {
         found.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
     }
-    Ok(json_list(found.into_iter().map(SecretAnswer::from), 224))
+    let mut text = Vec::with_capacity(found.len() * 224 + 3);
+    text.push(b'[');
+    for (at, secret) in found.into_iter().enumerate() {
+        if at > 0 {
+            text.push(b',');
+        }
+        text.extend_from_slice(shown(secret));
+    }
+    text.extend_from_slice(b"]\n");
+    Ok(json_text(StatusCode::OK, text))
+}
+
+/// A secret as JSON.
+fn shown(secret: &Secret) -> &[u8] {
+    secret.shown.text(|| {
+        serde_json::to_vec(&SecretAnswer::from(secret))
+            .expect("answers are maps of texts and numbers")
+    })
 }
 
 /// A list as JSON, written into one buffer of about the right size.
@@ -160,12 +178,14 @@ pub(super) async fn create(
     responses((status = 200, body = SecretAnswer), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn inspect(
     State(api): State<Api>,
-    Path(wanted): Path<String>,
+    Wanted(wanted): Wanted,
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     view.require_cluster()?;
     let secret = view.find_secret(&wanted)?;
-    Ok(json(StatusCode::OK, &SecretAnswer::from(&**secret)))
+    let mut text = shown(secret).to_vec();
+    text.push(b'\n');
+    Ok(json_text(StatusCode::OK, text))
 }
 
 /// Update the labels of a secret
@@ -176,12 +196,12 @@ pub(super) async fn inspect(
     responses((status = 200), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn update(
     State(api): State<Api>,
-    Path(wanted): Path<String>,
+    Wanted(wanted): Wanted,
     query: Query,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
-    let version = query.version().ok_or_else(|| Failure::invalid("invalid secret version"))?;
     let body: SecretBody = decode::body(request).await?;
+    let version = query.version().ok_or_else(|| Failure::invalid("invalid secret version"))?;
     let view = api.manager.view();
     view.require_cluster()?;
     let id = view.find_secret(&wanted)?.id;
@@ -200,7 +220,7 @@ pub(super) async fn update(
     responses((status = 204), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn remove(
     State(api): State<Api>,
-    Path(wanted): Path<String>,
+    Wanted(wanted): Wanted,
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     view.require_cluster()?;

@@ -1,17 +1,17 @@
 //! `/services`: list, create, inspect, update, remove.
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::context::{Api, ApiVersion};
+use super::context::{Api, ApiVersion, Wanted};
 use super::decode;
 use super::error::{ErrorResponse, Failure, empty, json};
-use super::names;
 use super::query::Query;
 use super::secret::json_list;
+use super::{gates, names};
 use crate::domain::id::ServiceId;
 use crate::domain::intent::{Actor, AuthFrom, Intent};
 use crate::domain::json::is_zero;
@@ -19,8 +19,8 @@ use crate::domain::meta::Version;
 use crate::domain::network::{EndpointSpec, PortConfig};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::service::{
-    ModeKind, RESTART_DELAY_DEFAULT, RegistryAuth, RestartCondition, RestartPolicy, Runtime,
-    Service, ServiceSpec, UpdateConfig, UpdateStatus,
+    ModeKind, RESTART_DELAY_DEFAULT, RegistryAuth, RestartCondition, Runtime, Service, ServiceSpec,
+    UpdateConfig, UpdateStatus,
 };
 use crate::domain::task_state::TaskState;
 use crate::domain::time::{Nanoseconds, Timestamp};
@@ -132,11 +132,7 @@ pub(super) async fn list(
             && filters.passes("runtime", |value| value == Runtime::Container.as_str())
             && filters.passes_labels("label", &service.spec.labels)
     };
-    let mut found: Vec<&Service> =
-        view.services().map(|service| &**service).filter(passes).collect();
-    if !filters.values("name").is_empty() {
-        found.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
-    }
+    let found: Vec<&Service> = view.services().map(|service| &**service).filter(passes).collect();
     let answers = found.into_iter().map(|service| {
         let mut answer = ServiceAnswer::new(service);
         answer.service_status = with_status.then(|| status_of(&view, service));
@@ -166,10 +162,11 @@ fn status_of(view: &View, service: &Service) -> ServiceStatus {
     responses((status = 201, body = ServiceCreateResponse), (status = 400, body = ErrorResponse), (status = 409, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn create(
     State(api): State<Api>,
+    asked: ApiVersion,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let registry_auth = registry_auth(request.headers());
-    let mut spec = decode_spec(request).await?;
+    let mut spec = decode_spec(request, asked).await?;
     let view = api.manager.view();
     view.require_cluster()?;
     if spec.name.is_empty() {
@@ -182,12 +179,13 @@ pub(super) async fn create(
     Ok(json(StatusCode::CREATED, &answer))
 }
 
-async fn decode_spec(request: Request<Body>) -> Result<ServiceSpec, Failure> {
+async fn decode_spec(request: Request<Body>, asked: ApiVersion) -> Result<ServiceSpec, Failure> {
     let (parts, body) = request.into_parts();
     let bytes = decode::read(body).await?;
     decode::check_object_len(bytes.len())?;
     let value = decode::value(&parts.headers, &bytes)?;
     let mut spec: ServiceSpec = decode::from_value(value)?;
+    gates::drop_newer(&mut spec, asked);
     // Always written, whether sent or not.
     std::sync::Arc::make_mut(&mut spec.task_template).runtime.get_or_insert(Runtime::Container);
     if is_zero(&spec.mode) {
@@ -211,7 +209,7 @@ fn registry_auth(headers: &HeaderMap) -> Option<RegistryAuth> {
     responses((status = 200, body = ServiceAnswer), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn inspect(
     State(api): State<Api>,
-    Path(wanted): Path<String>,
+    Wanted(wanted): Wanted,
     query: Query,
 ) -> Result<Response<Body>, Failure> {
     let with_defaults = query.strict_bool("insertDefaults")?;
@@ -240,11 +238,10 @@ fn insert_defaults(spec: &ServiceSpec) -> ServiceSpec {
     }
     template.resources.get_or_insert_default();
     template.placement.get_or_insert_default();
-    let restart = template
-        .restart_policy
-        .get_or_insert(RestartPolicy { max_attempts: Some(0), ..RestartPolicy::default() });
+    let restart = template.restart_policy.get_or_insert_default();
     restart.condition.get_or_insert(RestartCondition::Any);
     restart.delay.get_or_insert(RESTART_DELAY_DEFAULT);
+    restart.max_attempts.get_or_insert(0);
     for config in [&mut spec.update_config, &mut spec.rollback_config] {
         let config =
             config.get_or_insert(UpdateConfig { parallelism: 1, ..UpdateConfig::default() });
@@ -266,12 +263,13 @@ fn insert_defaults(spec: &ServiceSpec) -> ServiceSpec {
     responses((status = 200, body = ServiceUpdateResponse), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn update(
     State(api): State<Api>,
-    Path(wanted): Path<String>,
+    Wanted(wanted): Wanted,
+    asked: ApiVersion,
     query: Query,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let registry_auth = registry_auth(request.headers());
-    let spec = decode_spec(request).await?;
+    let spec = decode_spec(request, asked).await?;
     let version = query.version().ok_or_else(|| query.bad_version("service"))?;
     let view = api.manager.view();
     view.require_cluster()?;
@@ -307,7 +305,7 @@ pub(super) async fn update(
     responses((status = 200), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn remove(
     State(api): State<Api>,
-    Path(wanted): Path<String>,
+    Wanted(wanted): Wanted,
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     view.require_cluster()?;

@@ -306,10 +306,22 @@ pub(super) async fn unlock_key(State(api): State<Api>) -> Result<Response<Body>,
     Ok(json(StatusCode::OK, &UnlockKeyResponse { unlock_key: "" }))
 }
 
+/// The key of a locked manager, as it is sent.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct SwarmUnlockRequest {
+    unlock_key: String,
+}
+
 /// Unlock a locked manager
 #[utoipa::path(post, path = "/swarm/unlock", tag = "Swarm", operation_id = "SwarmUnlock",
-    responses((status = 409, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
-pub(super) async fn unlock(State(api): State<Api>) -> Result<Response<Body>, Failure> {
+    request_body = SwarmUnlockRequest,
+    responses((status = 400, body = ErrorResponse), (status = 409, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn unlock(
+    State(api): State<Api>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Failure> {
+    let _: SwarmUnlockRequest = decode::body(request).await?;
     api.manager.view().require_cluster()?;
     Err(Failure(Refusal::front(Reason::Conflict, "swarm is not locked")))
 }

@@ -1,13 +1,13 @@
 //! `/tasks`: list and inspect.
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::context::Api;
+use super::context::{Api, Wanted};
 use super::error::{ErrorResponse, Failure, json};
 use super::query::Query;
 use super::secret::json_list;
@@ -142,7 +142,7 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Respons
     let filters = query.filters(KEYS)?;
     let wish = Wish::resolve(&view, &filters)?;
     // By service or node there is an index; otherwise all are looked at.
-    let found: Vec<&Task> = match (&wish.services, &wish.nodes) {
+    let mut found: Vec<&Task> = match (&wish.services, &wish.nodes) {
         (Some(services), _) => {
             let tasks = services.iter().flat_map(|id| view.tasks_of_service(*id));
             tasks.map(|task| &**task).filter(|task| wish.passes(&view, task)).collect()
@@ -155,7 +155,6 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Respons
             view.tasks().map(|task| &**task).filter(|task| wish.passes(&view, task)).collect()
         }
     };
-    let mut found = found;
     found.sort_by_key(|task| task.id);
     found.dedup_by_key(|task| task.id);
     Ok(json_list(found.into_iter().map(TaskAnswer::from), 768))
@@ -173,7 +172,7 @@ impl<'f> Wish<'f> {
     fn resolve(view: &View, filters: &'f Filters) -> Result<Wish<'f>, Failure> {
         let mut states = Vec::new();
         for value in filters.values("desired-state") {
-            let state = TaskState::parse(value).ok_or_else(|| {
+            let state = TaskState::parse(&value.to_lowercase()).ok_or_else(|| {
                 let message = format!("Invalid desired-state filter: '{value}'");
                 Failure(Refusal::front(Reason::Unknown, message))
             })?;
@@ -219,7 +218,7 @@ impl<'f> Wish<'f> {
     responses((status = 200, body = TaskAnswer), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn inspect(
     State(api): State<Api>,
-    Path(wanted): Path<String>,
+    Wanted(wanted): Wanted,
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     view.require_cluster()?;

@@ -1,6 +1,6 @@
 //! Certificates: who is signed, and in which role.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use super::Manager;
 use crate::ca::identity::not_after_of_chain;
@@ -19,19 +19,28 @@ pub struct OneTime(Mutex<Option<String>>);
 
 impl OneTime {
     fn put(&self, token: String) {
-        *self.0.lock().expect("a token is never left half put") = Some(token);
+        *self.lock() = Some(token);
     }
 
     /// True for the token that was put; it is gone after that.
     fn take_if(&self, token: &str) -> bool {
         use subtle::ConstantTimeEq as _;
-        let mut held = self.0.lock().expect("as above");
-        let same =
-            held.as_ref().is_some_and(|held| bool::from(held.as_bytes().ct_eq(token.as_bytes())));
-        if same {
-            *held = None;
-        }
-        same
+        let is_it = |held: &mut String| bool::from(held.as_bytes().ct_eq(token.as_bytes()));
+        self.lock().take_if(is_it).is_some()
+    }
+
+    /// Puts a token back whose use failed, unless another was put meanwhile.
+    fn put_back(&self, token: &str) {
+        self.lock().get_or_insert_with(|| token.to_owned());
+    }
+
+    /// Withdraws the token: its swarm is no more.
+    pub(super) fn clear(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().expect("a token is never left half put")
     }
 }
 
@@ -62,27 +71,46 @@ impl Manager {
     ) -> Result<NodeId, Refusal> {
         let view = self.view();
         let cluster = view.require_cluster()?;
-        let id = if self.inner.one_time.take_if(token) {
-            cluster.manager
-        } else {
-            match token::role_of(cluster, token) {
-                Some(NodeRole::Worker) => NodeId::make(self.entropy()),
-                Some(NodeRole::Manager) => {
-                    return Err(Refusal::invalid(
-                        "an engine cannot join purser as a manager; use the worker token",
-                    ));
-                }
-                None => {
-                    return Err(Refusal::invalid(
-                        "A valid join token is necessary to join this cluster",
-                    ));
-                }
+        if self.inner.one_time.take_if(token) {
+            let id = cluster.manager;
+            let admitted = self.make_member(cluster, id, csr, availability).await;
+            if admitted.is_err() {
+                // An agent tries again with the same token.
+                self.inner.one_time.put_back(token);
             }
-        };
+            return admitted.map(|()| id);
+        }
+        match token::role_of(cluster, token) {
+            Some(NodeRole::Worker) => {}
+            Some(NodeRole::Manager) => {
+                return Err(Refusal::invalid(
+                    "an engine cannot join purser as a manager; use the worker token",
+                ));
+            }
+            None => {
+                return Err(Refusal::invalid(
+                    "A valid join token is necessary to join this cluster",
+                ));
+            }
+        }
+        let id = NodeId::make(self.entropy());
+        self.make_member(cluster, id, csr, availability).await?;
+        Ok(id)
+    }
+
+    async fn make_member(
+        &self,
+        cluster: &Cluster,
+        id: NodeId,
+        csr: Vec<u8>,
+        availability: Availability,
+    ) -> Result<(), Refusal> {
         let (chain, not_after) = self.sign(cluster, id, &csr)?;
         let intent = Intent::AdmitNode { id, csr, chain, not_after, availability };
         self.submit(Actor::Joiner, intent).await?;
-        Ok(id)
+        // A host that goes away before its first session is noticed like one that is lost.
+        self.inner.sessions.await_node(id, self.heartbeat_period());
+        Ok(())
     }
 
     /// Signs the next certificate of a node.

@@ -14,7 +14,7 @@ use crate::ca::issue::Holder;
 use crate::ca::root::{CaError, Root};
 use crate::ca::{tls, token};
 use crate::domain::change::Key;
-use crate::domain::cluster::{Cluster, ClusterSpec};
+use crate::domain::cluster::{Cluster, ClusterSpec, HEARTBEAT_PERIOD_DEFAULT};
 use crate::domain::id::{ClusterId, NodeId};
 use crate::domain::intent::{Actor, Intent, NewSwarm};
 use crate::domain::node::{
@@ -22,12 +22,18 @@ use crate::domain::node::{
     Reachability,
 };
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::time::Nanoseconds;
 use crate::store::PayloadError;
 
 /// How often it is looked for nodes that are no longer heard of.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
-/// Life of this manager's own certificate; it is made anew at half of it.
-const OWN_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+/// Life of this manager's own certificate: 90 days. It is made anew at half of it.
+const OWN_LIFE: Nanoseconds = 90 * 24 * 3600 * 1_000_000_000;
+/// How often it is looked whether that time has come. By the clock on the wall, which a host that
+/// slept for weeks finds far ahead of any timer.
+const OWN_CHECK_EVERY: Duration = Duration::from_secs(3600);
+/// How long leaving waits for the nodes' door to close. It takes no longer than a moment.
+const CLOSE_TIME: Duration = Duration::from_secs(5);
 
 /// What a user says of a new swarm.
 #[derive(Debug, Clone)]
@@ -56,6 +62,8 @@ pub struct Lead {
     tls: watch::Sender<Arc<ServerConfig>>,
     /// Ends with the lead.
     pub ended: CancellationToken,
+    /// Called by the door once it listens no more: its address is free again.
+    pub closed: CancellationToken,
 }
 
 impl Lead {
@@ -164,10 +172,18 @@ impl Manager {
     /// There is none, or the store fails.
     pub async fn leave_swarm(&self) -> Result<(), Refusal> {
         self.submit(Actor::Client, Intent::LeaveSwarm).await?;
-        if let Some(lead) = self.inner.lead.send_replace(None) {
+        self.inner.one_time.clear();
+        let lead = self.inner.lead.send_replace(None);
+        if let Some(lead) = &lead {
             lead.ended.cancel();
         }
         self.inner.sessions.end_all();
+        // The next swarm may want the same address, so leaving ends with the listening.
+        if let Some(lead) = lead
+            && lead.take_listener().is_none()
+        {
+            let _ = tokio::time::timeout(CLOSE_TIME, lead.closed.cancelled()).await;
+        }
         Ok(())
     }
 
@@ -184,6 +200,7 @@ impl Manager {
             listener: Mutex::new(Some(listener)),
             tls,
             ended: ended.clone(),
+            closed: CancellationToken::new(),
         });
         let driver = Driver {
             store: self.inner.store.clone(),
@@ -205,21 +222,26 @@ impl Manager {
         root: &Root,
     ) -> Result<Arc<ServerConfig>, CaError> {
         let holder = Holder { cluster, node, role: NodeRole::Manager };
-        let life = i64::try_from(OWN_LIFE.as_nanos()).unwrap_or(i64::MAX);
-        let (chain, key) = root.issue_own(holder, self.clock().now(), life)?;
+        let (chain, key) = root.issue_own(holder, self.clock().now(), OWN_LIFE)?;
         tls::server_config(&chain, &key, root.pem())
     }
 
     /// Makes this manager's own certificate anew at half of its life.
     async fn renew_own(self, cluster: ClusterId, node: NodeId, lead: Arc<Lead>) {
+        let mut due = self.clock().now().plus(OWN_LIFE / 2);
         loop {
             tokio::select! {
                 () = lead.ended.cancelled() => return,
-                () = tokio::time::sleep(OWN_LIFE / 2) => {}
+                () = tokio::time::sleep(OWN_CHECK_EVERY) => {}
+            }
+            let now = self.clock().now();
+            if now < due {
+                continue;
             }
             match self.own_tls(cluster, node, &lead.root) {
                 Ok(config) => {
                     lead.tls.send_replace(config);
+                    due = now.plus(OWN_LIFE / 2);
                 }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
@@ -246,13 +268,26 @@ impl Manager {
             for node in &lost {
                 tracing::warn!(node = %node, "node is down: heartbeat failure");
             }
-            let nodes = lost.iter().map(|node| (*node, "heartbeat failure".to_owned())).collect();
-            if let Err(error) = self.submit(Actor::Manager, Intent::LoseNodes { nodes }).await {
-                tracing::warn!(%error, "nodes that are down could not be recorded");
-                // They are looked at again, or come back.
-                for node in lost {
-                    self.inner.sessions.await_node(node, self.heartbeat_period());
-                }
+            self.lose(lost).await;
+        }
+    }
+
+    async fn lose(&self, lost: Vec<NodeId>) {
+        let sessions = &self.inner.sessions;
+        let nodes = lost.iter().map(|node| (*node, "heartbeat failure".to_owned())).collect();
+        if let Err(error) = self.submit(Actor::Manager, Intent::LoseNodes { nodes }).await {
+            tracing::warn!(%error, "nodes that are down could not be recorded");
+            // They are looked at again, or come back.
+            for node in lost {
+                sessions.await_node(node, self.heartbeat_period());
+            }
+            return;
+        }
+        for node in lost {
+            // It came back while this was written, and may read down although it is there: only a
+            // session that begins after the write is sure to be believed.
+            if let Ok(session) = sessions.present(node) {
+                sessions.end(node, session.id);
             }
         }
     }
@@ -265,11 +300,9 @@ impl Manager {
     }
 
     /// The heartbeat period of the cluster.
-    pub fn heartbeat_period(&self) -> i64 {
+    pub fn heartbeat_period(&self) -> Nanoseconds {
         let view = self.view();
-        view.cluster().map_or(crate::domain::cluster::HEARTBEAT_PERIOD_DEFAULT, |cluster| {
-            cluster.spec.heartbeat_period()
-        })
+        view.cluster().map_or(HEARTBEAT_PERIOD_DEFAULT, |cluster| cluster.spec.heartbeat_period())
     }
 }
 

@@ -49,10 +49,21 @@ pub struct Session {
     pub ended: CancellationToken,
 }
 
+/// A node that is heard of, or has a time by which it should be.
 struct Live {
     session: Option<Session>,
+    /// The session's stream of assignments ends with this; there is one at a time, so that an agent
+    /// which asks again and again leaves none behind.
+    assignments: CancellationToken,
     deadline: Instant,
     registrations: VecDeque<Instant>,
+}
+
+impl Live {
+    fn until(deadline: Instant) -> Live {
+        let (session, registrations) = (None, VecDeque::new());
+        Live { session, assignments: CancellationToken::new(), deadline, registrations }
+    }
 }
 
 impl Sessions {
@@ -73,11 +84,7 @@ impl Sessions {
     ) -> Result<Session, SessionError> {
         let now = Instant::now();
         let mut all = self.lock();
-        let live = all.entry(node).or_insert_with(|| Live {
-            session: None,
-            deadline: now,
-            registrations: VecDeque::new(),
-        });
+        let live = all.entry(node).or_insert_with(|| Live::until(now));
         live.registrations.retain(|at| now.duration_since(*at) < REGISTRATION_SPAN);
         if live.registrations.len() >= REGISTRATIONS_MAX {
             return Err(SessionError::TooMany);
@@ -110,7 +117,9 @@ impl Sessions {
         live.deadline = Instant::now() + span(period) * MISSED_BEATS;
         let mut draw = [0];
         self.entropy.fill(Stream::Other, &mut draw);
-        Ok(period - period / 10 + period / 5 * Nanoseconds::from(draw[0]) / 255)
+        // Nothing keeps a setting from being as long as a number can say.
+        let spread = period / 5 / 255 * Nanoseconds::from(draw[0]);
+        Ok((period - period / 10).saturating_add(spread))
     }
 
     /// The node's present session, if this is it.
@@ -123,14 +132,35 @@ impl Sessions {
         live.session.clone().ok_or(SessionError::NotRegistered)
     }
 
-    /// Gives a node that was not heard of since the manager started its time to come back.
+    /// The node's present session.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn present(&self, node: NodeId) -> Result<Session, SessionError> {
+        let all = self.lock();
+        let session = all.get(&node).and_then(|live| live.session.clone());
+        session.ok_or(SessionError::NotRegistered)
+    }
+
+    /// Begins the stream of assignments of a session, ending the one before it. What is returned
+    /// ends with the stream or the session, whichever ends first.
+    ///
+    /// # Errors
+    /// It is not the node's present session.
+    pub fn begin_assignments(&self, node: NodeId, id: SessionId) -> Result<Session, SessionError> {
+        let mut all = self.lock();
+        let live = check(&mut all, node, id)?;
+        let session = live.session.as_ref().ok_or(SessionError::NotRegistered)?;
+        live.assignments.cancel();
+        live.assignments = session.ended.child_token();
+        Ok(Session { id, ended: live.assignments.clone() })
+    }
+
+    /// Gives a node that is not in a session its time to open one: after it was admitted, and after
+    /// the manager started.
     pub(super) fn await_node(&self, node: NodeId, period: Nanoseconds) {
         let deadline = Instant::now() + span(period) * MISSED_BEATS_AT_START;
-        self.lock().entry(node).or_insert(Live {
-            session: None,
-            deadline,
-            registrations: VecDeque::new(),
-        });
+        self.lock().entry(node).or_insert_with(|| Live::until(deadline));
     }
 
     /// The nodes whose time is up. Their sessions end.
@@ -140,18 +170,29 @@ impl Sessions {
         let expired: Vec<NodeId> =
             all.iter().filter(|(_, live)| live.deadline <= now).map(|(node, _)| *node).collect();
         for node in &expired {
-            end(&mut all, *node);
+            forget(&mut all, *node);
         }
         expired
     }
 
-    /// Ends the session of a node.
-    pub fn end(&self, node: NodeId) {
-        end(&mut self.lock(), node);
+    /// Ends a session, if it is the node's present one. The node may open another, and is lost when
+    /// its time is up without one.
+    pub fn end(&self, node: NodeId, id: SessionId) {
+        let mut all = self.lock();
+        let live = all.get_mut(&node);
+        let ended = live.and_then(|live| live.session.take_if(|session| session.id == id));
+        if let Some(session) = ended {
+            session.ended.cancel();
+        }
+    }
+
+    /// Ends the session of a node that is no longer of the cluster.
+    pub fn forget(&self, node: NodeId) {
+        forget(&mut self.lock(), node);
     }
 
     /// Ends all sessions.
-    pub(super) fn end_all(&self) {
+    pub fn end_all(&self) {
         for (_, live) in self.lock().drain() {
             if let Some(session) = live.session {
                 session.ended.cancel();
@@ -164,7 +205,7 @@ impl Sessions {
     }
 }
 
-fn end(all: &mut HashMap<NodeId, Live>, node: NodeId) {
+fn forget(all: &mut HashMap<NodeId, Live>, node: NodeId) {
     if let Some(session) = all.remove(&node).and_then(|live| live.session) {
         session.ended.cancel();
     }
@@ -228,6 +269,72 @@ mod tests {
         assert_eq!(sessions.register(node, None, PERIOD).err(), Some(SessionError::TooMany));
         tokio::time::advance(Duration::from_secs(9)).await;
         assert!(sessions.register(node, None, PERIOD).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_registration_counts_and_leaves_the_node_its_time() {
+        let (sessions, node) = sessions();
+        for _ in 0..3 {
+            let session = sessions.register(node, None, PERIOD).expect("not too many yet");
+            sessions.end(node, session.id);
+            assert!(session.ended.is_cancelled());
+        }
+        assert_eq!(sessions.register(node, None, PERIOD).err(), Some(SessionError::TooMany));
+        assert_eq!(sessions.present(node).err(), Some(SessionError::NotRegistered));
+        tokio::time::advance(Duration::from_secs(16)).await;
+        assert_eq!(sessions.take_expired(), [node]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_an_older_session_leaves_its_successor_alone() {
+        let (sessions, node) = sessions();
+        let old = sessions.register(node, None, PERIOD).expect("the first session");
+        let other = SessionId::derive([9; 17]);
+        sessions.end(node, other);
+        assert!(!old.ended.is_cancelled(), "not its id");
+        let kept = sessions.register(node, Some(old.id), PERIOD).expect("the second session");
+        assert_eq!(kept.id, old.id, "resumed");
+        assert!(old.ended.is_cancelled(), "its streams belong to a connection that is gone");
+        assert!(!kept.ended.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_has_one_stream_of_assignments() {
+        let (sessions, node) = sessions();
+        let session = sessions.register(node, None, PERIOD).expect("the first session");
+        let first = sessions.begin_assignments(node, session.id).expect("its session");
+        let second = sessions.begin_assignments(node, session.id).expect("its session");
+        assert!(first.ended.is_cancelled() && !second.ended.is_cancelled());
+        assert!(!session.ended.is_cancelled());
+        sessions.forget(node);
+        assert!(second.ended.is_cancelled());
+        let gone = sessions.begin_assignments(node, session.id).err();
+        assert_eq!(gone, Some(SessionError::NotRegistered));
+    }
+
+    #[test]
+    fn any_period_is_spread_by_a_tenth() {
+        struct Ones;
+        impl Entropy for Ones {
+            fn fill(&self, _: Stream, out: &mut [u8]) {
+                out.fill(255);
+            }
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        runtime.expect("a runtime").block_on(async {
+            let node = NodeId::derive([1; 17]);
+            for period in [1_000_000_000, PERIOD, Nanoseconds::MAX / 2, Nanoseconds::MAX] {
+                for (entropy, tenths) in
+                    [(Arc::new(Zeros) as Arc<dyn Entropy>, 9), (Arc::new(Ones), 11)]
+                {
+                    let sessions = Sessions::new(entropy);
+                    let session = sessions.register(node, None, period).expect("the first");
+                    let next = sessions.beat(node, session.id, period).expect("its session");
+                    let expected = (period / 10).saturating_mul(tenths);
+                    assert!((next - expected).abs() < 1_000, "{next}");
+                }
+            }
+        });
     }
 
     #[tokio::test(start_paused = true)]

@@ -262,11 +262,8 @@ mod tests {
         assert_eq!(opened.map(|s| s.expose().to_vec()), Ok(b"plain".to_vec()));
     }
 
-    const VECTOR_VALUE: &str = "assertion `left == right` failed
-0100000001e97d2815c5b42ee641f63fee793ea74abd41ec7bacb5d56a633d6cbf46fbb4690708090a0b0c0d0e0f101112131415161718191a1b1c1d1e5d0421b03f3c17b17b930d487b240eebf907cfe14e";
-    const VECTOR_KEY: &str = "assertion `left == right` failed
-0100000001e97d2815c5b42ee641f63fee793ea74abd41ec7bacb5d56a633d6cbf46fbb4690708090a0b0c0d0e0f101112131415161718191a1b1c1d1e5d0421b03f3c17b17b930d487b240eebf907cfe14e
-assertion `left == right` failed\n0100000001e97d2815c5b42ee641f63fee793ea74abd41ec7bacb5d56a633d6cbf46fbb4690708090a0b0c0d0e0f101112131415161718191a1b1c1d1e5d0421b03f3c17b17b930d487b240eebf907cfe14e";
+    const VECTOR_VALUE: &str = "0100000001e97d2815c5b42ee641f63fee793ea74abd41ec7bacb5d56a633d6cbf46fbb4690708090a0b0c0d0e0f101112131415161718191a1b1c1d1e5d0421b03f3c17b17b930d487b240eebf907cfe14e";
+    const VECTOR_KEY: &str = "01000000008240453900298ae20453d6281cc5d0fde3d79c295ea27568ba8070b5729e1ea80708090a0b0c0d0e0f101112131415161718191a1b1c1d1e58e50d511e218f46c2863bc8b7ce523b707f05bb4cd3dece8a439331a73fa3fe5b9d00fd5e38f6bd8f86cdfdbdf60b96";
 
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -101,7 +101,10 @@ pub async fn open(
     migrate(&mut connection).await?;
     let keyring = match read_store_row(&mut connection).await? {
         Some(store_id) => open_keyring(&mut connection, &store_id, unlock).await?,
-        None => make(&mut connection, unlock, &*entropy).await?,
+        None => {
+            check_empty(&mut connection).await?;
+            make(&mut connection, unlock, &*entropy).await?
+        }
     };
     let keyring = Arc::new(keyring);
     let (view, rows) = load(&mut connection, &keyring).await?;
@@ -126,6 +129,7 @@ pub async fn open(
         keyring,
         clock,
         entropy,
+        expected: 1,
     };
     let task = tokio::spawn(async move {
         writer.run(stop).await;
@@ -178,6 +182,16 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<(), OpenError> {
 async fn read_store_row(connection: &mut SqliteConnection) -> Result<Option<String>, OpenError> {
     let row = sqlx::query("SELECT id FROM store WHERE one = 1").fetch_optional(connection).await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// A store without its head is a new one only if it has nothing else either.
+async fn check_empty(connection: &mut SqliteConnection) -> Result<(), OpenError> {
+    let sql = "SELECT EXISTS(SELECT 1 FROM keyring UNION ALL SELECT 1 FROM objects \
+               UNION ALL SELECT 1 FROM payloads)";
+    match sqlx::query(sql).fetch_one(connection).await?.try_get(0)? {
+        true => Err(OpenError::Head("its head is missing".into())),
+        false => Ok(()),
+    }
 }
 
 /// Makes the keys and the head of a new store, in one transaction.

@@ -17,9 +17,10 @@ const STATEMENT_ROWS_MAX: usize = 512;
 /// size of its own.
 const PREPARED_ROWS_MAX: usize = 64;
 
-/// Pages of the write-ahead log that trigger moving them into the database: 16 MiB, so that a busy
-/// minute is not spent on it.
-const CHECKPOINT_PAGES: &str = "4096";
+/// Pages of the write-ahead log that trigger moving them into the database: 4 MiB. The log is then
+/// written over from its beginning; a file that keeps its size syncs twice as fast as one that
+/// grows.
+const CHECKPOINT_PAGES: &str = "1000";
 
 pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()

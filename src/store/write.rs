@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, RwLock};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::codec;
@@ -24,6 +25,9 @@ pub(super) const QUEUE_MAX: usize = 1024;
 /// Writes that become durable together at most. It bounds the memory of a batch; the time of a
 /// commit hardly depends on it.
 const BATCH_MAX: usize = 256;
+
+/// How long a batch waits for writers that are expected: no longer than a few commits take.
+const GATHER_TIME: Duration = Duration::from_micros(500);
 
 /// A pure function from the view to the changes of one write.
 pub type Decision = Box<dyn FnOnce(&View, Stamp) -> Result<Vec<Change>, Refusal> + Send>;
@@ -76,6 +80,8 @@ pub(super) struct Writer<L> {
     pub keyring: Arc<crate::seal::keyring::Keyring>,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
+    /// How many writes came together lately.
+    pub expected: usize,
 }
 
 /// One write of a batch, decided but not yet durable.
@@ -104,21 +110,24 @@ impl<L: Log> Writer<L> {
         self.log.close().await;
     }
 
-    /// Gives writers that were just answered the chance to be in the next batch: as long as yielding
-    /// to them brings more, it is worth it, since a commit costs the same for one and for many.
+    /// Waits for the writers that were just answered: a commit costs the same for one and for many,
+    /// so while as many as lately may come at once, a moment spent on them is won back several
+    /// times over. A lone writer never waits.
     async fn gather(&mut self, proposals: &mut Vec<Proposal>) {
-        let mut idle = 0;
-        while proposals.len() < BATCH_MAX && idle < 2 {
-            tokio::task::yield_now().await;
-            let before = proposals.len();
+        let start = Instant::now();
+        loop {
             while proposals.len() < BATCH_MAX {
                 match self.queue.try_recv() {
                     Ok(proposal) => proposals.push(proposal),
                     Err(_) => break,
                 }
             }
-            idle = if proposals.len() == before { idle + 1 } else { 0 };
+            if proposals.len() >= self.expected || start.elapsed() >= GATHER_TIME {
+                break;
+            }
+            tokio::task::yield_now().await;
         }
+        self.expected = proposals.len().max(self.expected.midpoint(proposals.len()));
     }
 
     /// Decides and writes one batch. Fails only if no write may follow.
@@ -265,5 +274,146 @@ fn refuse_all(decided: Vec<Decided>, error: &str) {
             Ok(_) => Err(WriteError::Failed(error.to_owned())),
         };
         let _ = sender.send(outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::{SecretId, Stream};
+    use crate::domain::secret::{Fingerprint, Secret, SecretSpec};
+    use crate::domain::time::Timestamp;
+    use crate::seal::keyring::Keyring;
+    use crate::seal::unlock::UnlockKey;
+
+    struct Fixed;
+    impl Clock for Fixed {
+        fn now(&self) -> Timestamp {
+            Timestamp::ZERO
+        }
+    }
+    impl Entropy for Fixed {
+        fn fill(&self, _: Stream, out: &mut [u8]) {
+            out.fill(7);
+        }
+    }
+
+    /// A log that keeps the versions it was given, and fails when told to.
+    #[derive(Clone, Default)]
+    struct Scripted {
+        durable: Arc<RwLock<Vec<u64>>>,
+        failures: Arc<RwLock<Vec<LogError>>>,
+    }
+
+    impl Log for Scripted {
+        async fn propose(&mut self, batch: Batch) -> Result<(), LogError> {
+            if let Some(error) = self.failures.write().expect("a test's lock").pop() {
+                return Err(error);
+            }
+            self.durable.write().expect("a test's lock").push(batch.version);
+            Ok(())
+        }
+
+        async fn close(self) {}
+    }
+
+    fn writer(log: Scripted) -> (mpsc::Sender<Proposal>, Writer<Scripted>) {
+        let (keyring, _) = Keyring::make("store", &UnlockKey::from_bytes([1; 32]), &Fixed);
+        let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+        let writer = Writer {
+            inner: std::sync::Weak::new(),
+            queue: waiting,
+            log,
+            view: View::default(),
+            rows: Arc::default(),
+            keyring: Arc::new(keyring),
+            clock: Arc::new(Fixed),
+            entropy: Arc::new(Fixed),
+            expected: 1,
+        };
+        (queue, writer)
+    }
+
+    fn secret(number: u8) -> Change {
+        let spec = SecretSpec { name: format!("s{number}"), ..Default::default() };
+        Secret {
+            id: SecretId::derive([number; 17]),
+            meta: Default::default(),
+            spec,
+            fingerprint: Fingerprint([0; 32]),
+            shown: Default::default(),
+        }
+        .into()
+    }
+
+    fn put(number: u8) -> Decision {
+        Box::new(move |_, _| Ok(vec![secret(number)]))
+    }
+
+    /// How many secrets a decision finds.
+    fn count(found: &Arc<RwLock<usize>>) -> Decision {
+        let found = found.clone();
+        Box::new(move |view, _| {
+            *found.write().expect("a test's lock") = view.secrets().len();
+            Ok(Vec::new())
+        })
+    }
+
+    #[tokio::test]
+    async fn a_decision_sees_the_one_before_it_and_a_refusal_spoils_nothing() {
+        let log = Scripted::default();
+        let (queue, writer) = writer(log.clone());
+        let running = tokio::spawn(writer.run(CancellationToken::new()));
+        let found = Arc::default();
+        let (first, refused, seen) = tokio::join!(
+            submit(&queue, put(1)),
+            submit(&queue, Box::new(|_, _| Err(Refusal::invalid("no")))),
+            submit(&queue, count(&found)),
+        );
+        assert_eq!(first.expect("written").version, Version { index: 1 });
+        assert!(matches!(refused, Err(WriteError::Refused(_))));
+        assert!(seen.is_ok() && *found.read().expect("a test's lock") == 1);
+        drop(queue);
+        running.await.expect("the writer ends with its last handle");
+        assert_eq!(*log.durable.read().expect("a test's lock"), [1]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_fails_is_answered_as_failed_and_leaves_nothing_behind() {
+        let log = Scripted::default();
+        log.failures
+            .write()
+            .expect("a test's lock")
+            .push(LogError::Database(sqlx::Error::WorkerCrashed));
+        let (queue, writer) = writer(log.clone());
+        tokio::spawn(writer.run(CancellationToken::new()));
+        assert!(matches!(submit(&queue, put(1)).await, Err(WriteError::Failed(_))));
+        let found = Arc::default();
+        submit(&queue, count(&found)).await.expect("reading is no write");
+        assert_eq!(*found.read().expect("a test's lock"), 0);
+        assert_eq!(submit(&queue, put(1)).await.expect("written").version.index, 1);
+    }
+
+    #[tokio::test]
+    async fn after_a_commit_that_nobody_can_judge_no_write_follows() {
+        let log = Scripted::default();
+        log.failures
+            .write()
+            .expect("a test's lock")
+            .push(LogError::Unsure(sqlx::Error::WorkerCrashed));
+        let (queue, writer) = writer(log.clone());
+        tokio::spawn(writer.run(CancellationToken::new()));
+        assert!(matches!(submit(&queue, put(1)).await, Err(WriteError::Failed(_))));
+        assert!(matches!(submit(&queue, put(2)).await, Err(WriteError::Closed)));
+        assert!(log.durable.read().expect("a test's lock").is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_decision_that_panics_is_refused_and_the_writer_lives_on() {
+        let (queue, writer) = writer(Scripted::default());
+        tokio::spawn(writer.run(CancellationToken::new()));
+        let panicked = submit(&queue, Box::new(|_, _| panic!("a bug"))).await;
+        assert!(matches!(panicked, Err(WriteError::Refused(_))));
+        assert!(submit(&queue, put(1)).await.is_ok());
     }
 }

@@ -266,6 +266,7 @@ pub fn secret() -> Secret {
             templating: Some(Driver { name: "golang".into(), options: BTreeMap::new() }),
         },
         fingerprint: Fingerprint([7; 32]),
+        shown: Default::default(),
     }
 }
 

@@ -13,16 +13,13 @@ use super::proto::assignment_change::AssignmentAction;
 use super::proto::assignments_message::Type;
 use super::secret::secret_removal;
 use super::time::duration;
+use crate::domain::cluster::HEARTBEAT_PERIOD_MIN;
 use crate::domain::id::{NodeId, SessionId, TaskId};
 use crate::domain::time::Nanoseconds;
 
 /// How often a manager is picked relative to others; all are alike, and this is what engines are
 /// used to.
 const MANAGER_WEIGHT: i64 = 10;
-
-/// The shortest heartbeat period that is given out: 1 s. At zero an engine beats without a pause,
-/// and settings in the wrong unit come close to zero.
-pub const HEARTBEAT_PERIOD_MIN: Nanoseconds = 1_000_000_000;
 
 /// A manager as nodes are told of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -44,7 +44,7 @@ fn the_image_runs_as_a_user_of_its_own_and_becomes_healthy() {
         });
         (state == "healthy").then_some(())
     });
-    assert!(engine.docker("top purser -o uid").ok().contains("65532"));
+    assert!(engine.docker("top purser -o pid,uid").ok().contains("65532"));
     engine.docker("exec purser /usr/local/bin/purser healthcheck").ok();
     engine.docker("stop -t 10 purser").ok();
     assert_eq!(engine.docker("inspect -f {{.State.ExitCode}} purser").ok(), "0");

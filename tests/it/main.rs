@@ -7,6 +7,18 @@
 //! they are in modules whose name begins with `engine_`, so that a run without engines can say how
 //! many it leaves out.
 
+mod api_event;
+mod api_filter;
+mod api_json;
+mod api_lookup;
+mod api_node;
+mod api_secret;
+mod api_service;
+mod api_service_refusal;
+mod api_swarm;
+mod api_table;
+mod api_task;
+mod api_transport;
 mod cli_curl;
 mod cli_node;
 mod cli_secret;
@@ -18,7 +30,20 @@ mod engine_cli_docker_py;
 mod engine_cli_node;
 mod engine_cli_service;
 mod engine_cli_system;
+mod engine_crash;
 mod engine_image;
+mod engine_loss;
+mod engine_nodes;
+mod engine_options;
+mod engine_passthrough;
+mod engine_secrets;
 mod kit;
+mod node_assign;
+mod node_join;
+mod node_session;
+mod node_task;
+mod node_tls;
 mod scenarios;
+mod store_at_rest;
+mod store_crash;
 mod tidy;

@@ -33,7 +33,13 @@ pub(super) fn create(
     if view.secret_named(&spec.name).is_some() {
         return Err(Refusal::store(Reason::Taken, format!("secret {} already exists", spec.name)));
     }
-    let secret = Secret { id, meta: Default::default(), spec, fingerprint: payload.fingerprint };
+    let secret = Secret {
+        id,
+        meta: Default::default(),
+        spec,
+        fingerprint: payload.fingerprint,
+        shown: Default::default(),
+    };
     Ok(vec![secret.into(), Change::PutPayload(Key::Secret(id), payload.bytes)])
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::template;
 use crate::domain::constraint::Constraint;
-use crate::domain::container::{ContainerSpec, HealthConfig};
+use crate::domain::container::{ConfigReference, ContainerSpec, HealthConfig};
 use crate::domain::id::SecretId;
 use crate::domain::image;
 use crate::domain::name::check_service_name;
@@ -37,6 +37,7 @@ pub fn check(spec: &ServiceSpec) -> Result<(), Refusal> {
     check_restart(template.restart_policy.as_ref())?;
     check_placement(template)?;
     check_secret_references(container)?;
+    check_credential(container)?;
     check_container(container)?;
     check_mode(spec)?;
     check_update(spec.update_config.as_ref())?;
@@ -194,6 +195,23 @@ fn check_secret_references(container: &ContainerSpec) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// A credential spec that is a config needs that config granted to the runtime.
+fn check_credential(container: &ContainerSpec) -> Result<(), Refusal> {
+    let privileges = container.privileges.as_ref();
+    let Some(credential) = privileges.and_then(|p| p.credential_spec.as_ref()) else {
+        return Ok(());
+    };
+    let wanted = &credential.config;
+    let granted = |c: &ConfigReference| c.runtime.is_some() && c.config_id == *wanted;
+    if wanted.is_empty() || container.configs.iter().any(granted) {
+        return Ok(());
+    }
+    Err(Refusal::invalid(format!(
+        "CredentialSpec references config '{wanted}', but that config isn't in config references \
+         with RuntimeTarget"
+    )))
 }
 
 fn check_container(container: &ContainerSpec) -> Result<(), Refusal> {

@@ -51,7 +51,8 @@ pub(super) fn update(view: &View, update: SwarmUpdate) -> Result<Vec<Change>, Re
         return Err(Refusal::out_of_sequence());
     }
     let mut cluster = (**cluster).clone();
-    cluster.spec = update.spec;
+    // Of the one name there is, nothing is the same as saying it.
+    cluster.spec = ClusterSpec { name: CLUSTER_NAME.into(), ..update.spec };
     if let Some(secret) = update.worker_secret {
         cluster.join_secrets.worker = secret;
     }

@@ -3,8 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
 
 use super::docker::{Said, docker};
+use super::eventually;
+use super::purser::Purser;
 
 /// Address of the host on the bridge that all engines are attached to.
 pub const HOST: &str = "10.99.0.1";
@@ -15,12 +21,15 @@ pub struct Engine {
     dir: PathBuf,
 }
 
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
 impl Engine {
     /// Starts an engine with the image `redis:alpine`, under a name that no other test uses.
     #[track_caller]
     pub fn up(name: &str) -> Engine {
         let dir = super::purser::scratch_dir("e");
-        let name = format!("{name}-{}", std::process::id());
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{name}-{}-{number}", std::process::id());
         let engine = Engine { name, dir };
         engine.tool("up", &[]);
         engine.tool("image", &["redis:alpine"]);
@@ -63,6 +72,27 @@ impl Engine {
         self.dir.join(&self.name).join("docker.sock")
     }
 
+    /// The process id of its dockerd.
+    #[track_caller]
+    pub fn pid(&self) -> u32 {
+        let text = std::fs::read_to_string(self.state_dir().join("docker.pid"));
+        text.ok().and_then(|text| text.trim().parse().ok()).expect("the engine runs")
+    }
+
+    /// Its running containers: full ids with the time of their start, sorted.
+    #[track_caller]
+    pub fn containers(&self) -> Vec<String> {
+        let ids = self.docker("ps -q --no-trunc").ok();
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        let format = "inspect --format '{{.Id}} {{.State.StartedAt}} {{.State.Running}}'";
+        let said = self.docker(&format!("{format} {}", ids.replace('\n', " ")));
+        let mut lines: Vec<String> = said.out.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+
     /// The directory with all of its state.
     pub fn state_dir(&self) -> PathBuf {
         self.dir.join(&self.name)
@@ -94,5 +124,138 @@ impl Drop for Engine {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/engine");
         let _ = Command::new(path).arg("down").arg(&self.name).arg(&self.dir).status();
         let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// How long anything that starts or stops containers may take, on a machine with other work.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A swarm: a purser whose local engine is the first of the engines; the others have joined.
+pub struct Site {
+    pub purser: Purser,
+    pub engines: Vec<Engine>,
+    /// Address and port of the nodes' door.
+    pub door: String,
+}
+
+/// A task that runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Running {
+    pub task: String,
+    pub node: String,
+    pub container: String,
+}
+
+impl Site {
+    /// Starts engines of these names, and a purser that has them all as its nodes.
+    #[track_caller]
+    pub fn up(names: &[&str]) -> Site {
+        let engines: Vec<Engine> = std::thread::scope(|scope| {
+            let starting: Vec<_> =
+                names.iter().map(|name| scope.spawn(|| Engine::up(name))).collect();
+            let started = starting.into_iter().map(std::thread::ScopedJoinHandle::join);
+            started.map(|engine| engine.expect("the engine starts")).collect()
+        });
+        let local = format!("unix://{}", engines[0].socket().display());
+        let purser = Purser::with_args(names[0], &["--engine", &local]);
+        let door = purser.init(&format!("{HOST}:0"));
+        let site = Site { purser, engines, door };
+        let token = site.docker("swarm join-token -q worker").ok();
+        std::thread::scope(|scope| {
+            for engine in &site.engines[1..] {
+                scope.spawn(|| engine.join(&token, &site.door));
+            }
+        });
+        for engine in &site.engines {
+            site.await_node(engine, "ready");
+        }
+        site
+    }
+
+    /// Runs docker against purser.
+    #[track_caller]
+    pub fn docker(&self, args: &str) -> Said {
+        docker(&self.purser.socket(), args)
+    }
+
+    /// Runs docker in the one container of a service's task.
+    #[track_caller]
+    pub fn exec(&self, task: &Running, args: &str) -> Said {
+        let engine = self.engine_of(task);
+        engine.docker(&format!("exec {} {args}", task.container))
+    }
+
+    /// The engine that a task runs on.
+    #[track_caller]
+    pub fn engine_of(&self, task: &Running) -> &Engine {
+        let found = self.engines.iter().find(|engine| self.node(engine)["ID"] == *task.node);
+        found.expect("a task runs on one of the engines")
+    }
+
+    /// What purser says of the node that an engine is.
+    #[track_caller]
+    pub fn node(&self, engine: &Engine) -> Value {
+        let nodes = self.purser.client().get("/nodes").json();
+        let mut nodes = nodes.as_array().cloned().unwrap_or_default();
+        // An engine that joined anew is a new node; the newest counts.
+        nodes.sort_by_key(|node| node["CreatedAt"].as_str().unwrap_or_default().to_owned());
+        let named = |node: &Value| node["Description"]["Hostname"] == engine.name();
+        nodes.into_iter().rfind(named).unwrap_or(Value::Null)
+    }
+
+    /// The id of the node that an engine is.
+    #[track_caller]
+    pub fn node_id(&self, engine: &Engine) -> String {
+        self.node(engine)["ID"].as_str().expect("the engine is a node").to_owned()
+    }
+
+    /// Waits until a node is in a state.
+    #[track_caller]
+    pub fn await_node(&self, engine: &Engine, state: &str) {
+        eventually(&format!("{} is {state}", engine.name()), PATIENCE, || {
+            (self.node(engine)["Status"]["State"] == state).then_some(())
+        });
+    }
+
+    /// The tasks of a service that run and should.
+    pub fn running(&self, service: &str) -> Vec<Running> {
+        let client = self.purser.client();
+        let service = client.get(&format!("/services/{service}")).json()["ID"].clone();
+        let tasks = client.get("/tasks").json();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let mut running: Vec<Running> = tasks
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|task| task["ServiceID"] == service)
+            .filter(|task| task["DesiredState"] == "running")
+            .filter(|task| task["Status"]["State"] == "running")
+            .map(|task| Running {
+                task: text(&task["ID"]),
+                node: text(&task["NodeID"]),
+                container: text(&task["Status"]["ContainerStatus"]["ContainerID"]),
+            })
+            .collect();
+        running.sort();
+        running
+    }
+
+    /// Waits until exactly this many tasks of a service run.
+    #[track_caller]
+    pub fn await_running(&self, service: &str, count: usize) -> Vec<Running> {
+        self.await_tasks(service, &format!("{count} run"), |tasks| tasks.len() == count)
+    }
+
+    /// Waits until the tasks of a service that run are as they should be.
+    #[track_caller]
+    pub fn await_tasks(
+        &self,
+        service: &str,
+        what: &str,
+        fits: impl Fn(&[Running]) -> bool,
+    ) -> Vec<Running> {
+        eventually(&format!("{service}: {what}"), PATIENCE, || {
+            Some(self.running(service)).filter(|tasks| fits(tasks))
+        })
     }
 }

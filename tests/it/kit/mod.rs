@@ -1,9 +1,13 @@
 //! What tests start and ask.
 
+pub mod agent;
 pub mod docker;
 pub mod engine;
 pub mod http;
+pub mod load;
 pub mod purser;
+pub mod scratch;
+pub mod search;
 
 use std::time::{Duration, Instant};
 
