@@ -18,6 +18,7 @@ mod context;
 mod decode;
 mod error;
 mod events;
+mod first_line;
 mod front;
 mod gates;
 mod linger;

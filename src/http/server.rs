@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::first_line::FirstLine;
 use super::front::Front;
 use super::linger::Lingering;
 
@@ -176,7 +177,7 @@ impl Connections {
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIME)
                 .half_close(true)
-                .serve_connection(TokioIo::new(stream), service)
+                .serve_connection(TokioIo::new(FirstLine::new(stream)), service)
                 .with_upgrades();
             tokio::pin!(connection);
             tokio::select! {

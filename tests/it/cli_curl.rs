@@ -69,6 +69,7 @@ fn secrets_are_created_listed_updated_and_removed() {
         "/v1.52/secrets",
         "/v1.40/secrets?filters={%22name%22:[%22db%22]}",
         "/secrets?filters={%22names%22:{%22db-pass%22:true}}",
+        "/secrets?filters={\"names\":[\"db-pass\"]}",
     ] {
         assert_eq!(curl.get(path), (200, json!([shown])), "{path}");
     }
