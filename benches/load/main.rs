@@ -15,6 +15,8 @@
 //! `PURSER_BENCH_ENFORCE=1` makes it the exit status. After an interrupted run the next one cleans
 //! up, and so does `tools/engine sweep target/tmp/load`.
 
+#![expect(clippy::disallowed_methods, reason = "a load runner measures real time")]
+
 mod client;
 mod server;
 mod table;
