@@ -22,6 +22,9 @@ use crate::domain::view::View;
 const NANO_CPUS_MIN: i64 = 1_000_000;
 /// The least memory that may be asked for: 4 MiB.
 const MEMORY_MIN: i64 = 4 * 1024 * 1024;
+/// The most replicas of one service: ten times what a large cluster runs in all. Each is a row, so
+/// a slip of the finger must not fill the disk.
+const REPLICAS_MAX: u64 = 100_000;
 /// The shortest span of a health check: 1 ms.
 const HEALTH_SPAN_MIN: i64 = 1_000_000;
 
@@ -276,6 +279,10 @@ fn check_mode(spec: &ServiceSpec) -> Result<(), Refusal> {
         |number: Option<u64>| number.is_some_and(|number| i64::try_from(number).is_err());
     if spec.mode.replicated.as_ref().is_some_and(|mode| too_many(mode.replicas)) {
         return Err(Refusal::invalid("Number of replicas must be non-negative"));
+    }
+    let replicas = spec.mode.replicated.as_ref().and_then(|mode| mode.replicas);
+    if replicas.is_some_and(|replicas| replicas > REPLICAS_MAX) {
+        return Err(Refusal::invalid(format!("Number of replicas must be at most {REPLICAS_MAX}")));
     }
     if let Some(job) = &spec.mode.replicated_job {
         if too_many(job.max_concurrent) {
