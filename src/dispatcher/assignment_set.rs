@@ -101,16 +101,10 @@ impl Difference {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
+    use crate::dispatcher::fixture::{self, secret, secret_id, task_id};
     use crate::domain::change::{Change, Key};
-    use crate::domain::container::ContainerSpec;
-    use crate::domain::id::ServiceId;
     use crate::domain::meta::{Stamp, Version};
-    use crate::domain::secret::{Fingerprint, Secret, SecretReference, SecretSpec};
-    use crate::domain::service::{RegistryAuth, TaskSpec};
-    use crate::domain::task::TaskStatus;
     use crate::domain::time::Timestamp;
     use TaskState::*;
 
@@ -118,57 +112,9 @@ mod tests {
         NodeId::derive([number; 17])
     }
 
-    fn task_id(number: u8) -> TaskId {
-        TaskId::derive([number; 17])
-    }
-
-    fn secret_id(number: u8) -> SecretId {
-        SecretId::derive([number; 17])
-    }
-
-    fn secret(number: u8) -> Change {
-        let spec = SecretSpec { name: format!("s{number}"), ..Default::default() };
-        let fingerprint = Fingerprint([number; 32]);
-        Secret {
-            id: secret_id(number),
-            meta: Default::default(),
-            spec,
-            fingerprint,
-            shown: Default::default(),
-        }
-        .into()
-    }
-
     /// A task on node 1 that references these secrets.
     fn task(number: u8, state: TaskState, desired_state: TaskState, secrets: &[u8]) -> Change {
-        let reference = |number: &u8| SecretReference {
-            file: None,
-            secret_id: secret_id(*number).to_string(),
-            secret_name: format!("s{number}"),
-        };
-        let container = ContainerSpec {
-            secrets: secrets.iter().map(reference).collect(),
-            ..Default::default()
-        };
-        Task {
-            id: task_id(number),
-            meta: Default::default(),
-            spec: Arc::new(TaskSpec { container_spec: Some(container), ..Default::default() }),
-            service_id: ServiceId::derive([1; 17]),
-            service_name: "web".into(),
-            service_labels: Default::default(),
-            spec_version: Version::default(),
-            slot: u64::from(number),
-            node_id: Some(node(1)),
-            status: TaskStatus { state, ..TaskStatus::made(Timestamp::ZERO) },
-            desired_state,
-            endpoint_spec: None,
-            registry_auth: RegistryAuth::default(),
-            not_before: Timestamp::ZERO,
-            ran_at: None,
-            restarts: Default::default(),
-        }
-        .into()
+        fixture::task(node(1), number, state, desired_state, secrets).into()
     }
 
     /// A node that follows a cluster.

@@ -188,3 +188,110 @@ impl Chain {
         self.bytes = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatcher::fixture::{Visit, heard, secret, secret_id, task};
+    use crate::domain::change::Change;
+    use crate::domain::id::TaskId;
+    use crate::domain::intent::Actor;
+    use crate::domain::secret::SecretSpec;
+    use crate::domain::task_state::TaskState;
+    use crate::seal::secret::SecretBytes;
+    use crate::wire::proto::assignment::Item;
+
+    fn start(visit: &Visit) -> Feed<AssignmentsMessage> {
+        let (manager, node, session) = (visit.manager(), visit.node, visit.session.clone());
+        Assignments { manager, node, session, bell: visit.hub.bell(node) }.start()
+    }
+
+    fn put(visit: &Visit, number: u8, secrets: &[u8]) -> Change {
+        task(visit.node, number, TaskState::Assigned, TaskState::Running, secrets).into()
+    }
+
+    /// What a message applies to and results in, and its changes: `+s` puts a secret, `-t` removes
+    /// a task.
+    fn show(message: &AssignmentsMessage) -> String {
+        let changes = message.changes.iter().map(|change| {
+            let sign = if change.action == 0 { "+" } else { "-" };
+            let kind = match change.assignment.as_ref().and_then(|held| held.item.as_ref()) {
+                Some(Item::Task(_)) => "t",
+                Some(Item::Secret(_)) => "s",
+                _ => "?",
+            };
+            format!(" {sign}{kind}")
+        });
+        format!("{}>{}{}", message.applies_to, message.results_in, changes.collect::<String>())
+    }
+
+    async fn said(feed: &mut Feed<AssignmentsMessage>) -> String {
+        heard(feed).await.as_ref().map(show).unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_vanishes_while_it_is_opened_breaks_nothing() {
+        let visit = Visit::new().await;
+        // Neither of them has a payload: as when it was removed since the view was taken.
+        visit.write(vec![secret(1), secret(2), put(&visit, 1, &[1])]).await;
+        let mut feed = start(&visit);
+        assert_eq!(said(&mut feed).await, "", "the first message waits until it can be whole");
+        visit.write(vec![Change::Remove(Key::Secret(secret_id(1)))]).await;
+        assert_eq!(said(&mut feed).await, ">1 +t");
+
+        let data = SecretBytes::new(b"there".to_vec());
+        let spec = SecretSpec { name: "there".into(), ..Default::default() };
+        let id = visit.manager().create_secret(Actor::Client, spec, data).await.expect("made");
+        let mut both = task(visit.node, 2, TaskState::Assigned, TaskState::Running, &[2]);
+        let mut wish = (*both.spec).clone();
+        let container = wish.container_spec.as_mut().expect("it has one");
+        let mut reference = container.secrets[0].clone();
+        reference.secret_id = id.to_string();
+        container.secrets.push(reference);
+        both.spec = wish.into();
+        visit.write(vec![both.into()]).await;
+        let ahead = said(&mut feed).await;
+        assert!(ahead == "1>2 +s" || ahead.is_empty(), "{ahead}: never the task before its secret");
+        visit.write(vec![Change::Remove(Key::Secret(secret_id(2)))]).await;
+        let rest = said(&mut feed).await;
+        let whole = if ahead.is_empty() { "1>2 +s +t" } else { "2>3 +t" };
+        assert_eq!(rest, whole, "each once, and the chain holds");
+    }
+
+    #[tokio::test]
+    async fn increments_are_bounded_and_chained() {
+        let visit = Visit::new().await;
+        let mut feed = start(&visit);
+        assert_eq!(said(&mut feed).await, ">1");
+        let mut tasks: Vec<Change> = (0..=255).map(|number| put(&visit, number, &[])).collect();
+        for byte in 1..=50 {
+            let mut more = task(visit.node, 0, TaskState::Assigned, TaskState::Running, &[]);
+            let mut bytes = [0; 17];
+            bytes[16] = byte;
+            more.id = TaskId::derive(bytes);
+            tasks.push(more.into());
+        }
+        let count = tasks.len();
+        visit.write(tasks).await;
+        let (mut state, mut received) = (1, 0);
+        while let Some(message) = heard(&mut feed).await {
+            assert!(message.changes.len() <= INCREMENT_MAX);
+            assert_eq!(message.applies_to, state.to_string());
+            state += 1;
+            assert_eq!(message.results_in, state.to_string());
+            received += message.changes.len();
+        }
+        assert_eq!((received, state), (count, 3), "all of them, in two messages");
+    }
+
+    #[tokio::test]
+    async fn a_removed_node_is_told_so() {
+        let visit = Visit::new().await;
+        let mut feed = start(&visit);
+        assert_eq!(said(&mut feed).await, ">1");
+        visit.write(vec![Change::Remove(Key::Node(visit.node))]).await;
+        let end = futures_util::StreamExt::next(&mut feed).await.and_then(Result::err);
+        let code = end.map(|status| status.code());
+        assert!(matches!(code, Some(tonic::Code::Aborted | tonic::Code::NotFound)), "{code:?}");
+    }
+}

@@ -91,3 +91,46 @@ fn nodes_of_task(changed: &Changed) -> impl Iterator<Item = NodeId> + '_ {
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatcher::fixture::Visit;
+    use crate::domain::meta::Version;
+    use crate::domain::time::Timestamp;
+
+    fn changed(key: Key) -> Changed {
+        Changed { key, version: Version::default(), at: Timestamp::ZERO, old: None, new: None }
+    }
+
+    #[tokio::test]
+    async fn a_removal_is_noticed_whatever_else_is_in_the_commit() {
+        let visit = Visit::new().await;
+        let manager = visit.manager();
+        let view = manager.view();
+        let cluster = view.cluster().expect("it leads").id;
+        let mut other = visit.hub.bell(NodeId::derive([9; 17]));
+        other.mark_unchanged();
+        let changes = vec![changed(Key::Cluster(cluster)), changed(Key::Node(visit.node))];
+        visit.hub.note(&manager, &Commit { changes, view });
+        assert!(visit.session.ended.is_cancelled());
+        assert!(other.has_changed().expect("the hub lives"), "the cluster is everybody's");
+    }
+
+    #[tokio::test]
+    async fn only_the_nodes_that_a_commit_touches_are_woken() {
+        let visit = Visit::new().await;
+        let manager = visit.manager();
+        let (mut own, mut other) =
+            (visit.hub.bell(visit.node), visit.hub.bell(NodeId::derive([9; 17])));
+        own.mark_unchanged();
+        other.mark_unchanged();
+        let view = manager.view();
+        let node = view.node(visit.node).cloned().map(Object::Node);
+        let touched = Changed { new: node, ..changed(Key::Node(visit.node)) };
+        visit.hub.note(&manager, &Commit { changes: vec![touched], view });
+        assert!(own.has_changed().expect("the hub lives"));
+        assert!(!other.has_changed().expect("the hub lives"));
+        assert!(!visit.session.ended.is_cancelled());
+    }
+}

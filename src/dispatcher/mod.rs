@@ -29,6 +29,9 @@ mod server;
 mod service;
 mod session;
 
+#[cfg(test)]
+mod fixture;
+
 use tokio_util::sync::CancellationToken;
 
 use crate::manager::Manager;

@@ -6,6 +6,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
 use crate::ca::identity::Identity;
@@ -22,6 +24,8 @@ pub(super) struct Peer {
     pub identity: Option<Identity>,
     /// Where it is.
     pub addr: SocketAddr,
+    /// The end of the session that was opened on this connection, which ends soon after it.
+    pub carries: Arc<watch::Sender<Option<CancellationToken>>>,
 }
 
 impl Peer {
@@ -112,7 +116,7 @@ mod tests {
             cluster: cluster.into(),
             not_after: 0,
         };
-        let peer = |identity| Peer { identity, addr };
+        let peer = |identity| Peer { identity, addr, carries: Arc::new(watch::Sender::new(None)) };
         let known = peer(Some(identity(node, cluster.id.as_str())));
         let unknown = peer(Some(identity(NodeId::derive([9; 17]), cluster.id.as_str())));
         assert_eq!(known.member(&view).ok(), Some(node));

@@ -9,8 +9,9 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
@@ -34,6 +35,9 @@ const STRANGER_TIME: Duration = Duration::from_secs(60);
 /// answer. Agents never ask by themselves; a node that was cut off would linger for ever.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIME: Duration = Duration::from_secs(20);
+/// How long a connection may outlive the session that was opened on it. An agent makes a new one for
+/// its next session; one that does not listen any more would hold on to what waits to be sent.
+const LINGER_TIME: Duration = Duration::from_secs(5);
 /// How long streams get to end in good order.
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
@@ -107,6 +111,7 @@ impl Connection {
                 false => tokio::time::sleep(STRANGER_TIME).await,
             }
         };
+        let outlived = outlived(peer.carries.subscribe());
         let routes = self.routes.clone();
         let service =
             tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
@@ -128,6 +133,7 @@ impl Connection {
             }
             () = self.lead.ended.cancelled() => {}
             () = too_long => {}
+            () = outlived => {}
         }
         served.as_mut().graceful_shutdown();
         let _ = tokio::time::timeout(GOODBYE_TIME, served).await;
@@ -145,7 +151,8 @@ impl Connection {
                 let certificates = stream.get_ref().1.peer_certificates();
                 let leaf = certificates.and_then(|chain| chain.first());
                 let identity = leaf.and_then(|leaf| Identity::of_certificate(leaf));
-                Some((stream, Peer { identity, addr: self.addr }))
+                let carries = Arc::new(watch::Sender::new(None));
+                Some((stream, Peer { identity, addr: self.addr, carries }))
             }
             // The other side sees success first and learns of a rejected certificate later, so this
             // line is where to look.
@@ -157,6 +164,22 @@ impl Connection {
                 tracing::debug!(addr = %self.addr, "a TLS handshake took too long");
                 None
             }
+        }
+    }
+}
+
+/// Waits until the session that a connection carries has been over for a while.
+async fn outlived(mut carries: watch::Receiver<Option<CancellationToken>>) {
+    loop {
+        let session = carries.borrow_and_update().clone();
+        let over = async {
+            let Some(ended) = session else { return std::future::pending().await };
+            ended.cancelled().await;
+            tokio::time::sleep(LINGER_TIME).await;
+        };
+        tokio::select! {
+            () = over => return,
+            changed = carries.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -90,6 +90,7 @@ impl Dispatcher for Calls {
             return Err(status(refusal));
         }
         tracing::info!(node = %node, session = %session.id, addr = %peer.addr, "session opened");
+        peer.carries.send_replace(Some(session.ended.clone()));
         let bell = self.hub.bell(node);
         let messages = Messages { manager: self.manager.clone(), node, session, bell }.start();
         Ok(Response::new(messages))

@@ -85,3 +85,37 @@ impl Messages {
         Ok(wire::session::session_message(self.session.id, node, &manager, &[], &cluster.root_ca))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatcher::fixture::{Visit, heard};
+    use crate::domain::node::IssuanceState;
+    use crate::manager::fixture::Fixture;
+
+    /// The state of the node's certificate as it was told.
+    fn issuance(message: Option<SessionMessage>) -> Option<i32> {
+        let message = message?;
+        assert_eq!(message.managers.len(), 1, "every message is whole");
+        assert!(!message.root_ca.is_empty());
+        Some(message.node?.certificate?.status?.state)
+    }
+
+    #[tokio::test]
+    async fn a_forced_renewal_is_told_once_and_over_when_it_was_signed() {
+        let visit = Visit::new().await;
+        let (manager, node) = (visit.manager(), visit.node);
+        let (session, bell) = (visit.session.clone(), visit.hub.bell(node));
+        let mut feed = Messages { manager: manager.clone(), node, session, bell }.start();
+        assert_eq!(issuance(heard(&mut feed).await), Some(3), "issued");
+        let mut forced = Node::clone(manager.view().node(node).expect("it was admitted"));
+        forced.certificate.state = IssuanceState::Rotate;
+        visit.write(vec![forced.clone().into()]).await;
+        assert_eq!(issuance(heard(&mut feed).await), Some(5), "rotate");
+        forced.status.message = "something that no agent needs to know".into();
+        visit.write(vec![forced.into()]).await;
+        assert!(heard(&mut feed).await.is_none(), "or it would renew again");
+        manager.renew(node, Fixture::request()).await.expect("signed");
+        assert_eq!(issuance(heard(&mut feed).await), Some(3), "issued");
+    }
+}

@@ -92,6 +92,12 @@ impl Fixture {
         self.manager.init_swarm(wish).await.expect("a new swarm")
     }
 
+    /// Ends the loops of the lead, for tests in which nothing should move by itself.
+    pub fn stop_planning(&self) {
+        let lead = self.manager.lead().borrow().clone();
+        lead.expect("it leads").ended.cancel();
+    }
+
     /// A request for a certificate.
     pub fn request() -> Vec<u8> {
         let key = rcgen::KeyPair::generate().expect("a key");

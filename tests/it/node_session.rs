@@ -168,6 +168,10 @@ fn a_new_session_ends_the_streams_of_the_old_one() {
     assert_eq!(resumed.id, new.id, "resumed");
     assert_aborted(&new);
     resumed.until("a chain of its own", |seen| seen.assignments.first().map(|_| ()));
+    for agent in [&old, &new] {
+        eventually("their connections end too", PATIENCE, || agent.is_closed().then_some(()));
+    }
+    assert!(!resumed.is_closed());
     resumed.beat().expect("it lives");
     resumed.assert_no_faults();
 }

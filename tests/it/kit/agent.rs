@@ -322,6 +322,11 @@ impl Agent {
         self.heard.has(bytes)
     }
 
+    /// True once its connection is over.
+    pub fn is_closed(&self) -> bool {
+        self.heard.is_closed()
+    }
+
     /// Reports a state of a task.
     #[track_caller]
     pub fn report(&self, task: &str, state: TaskState) -> Result<(), Status> {

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -43,13 +44,18 @@ pub struct Dial {
 
 /// Bytes that were heard.
 #[derive(Clone, Default)]
-pub struct Heard(Arc<Mutex<Vec<u8>>>);
+pub struct Heard(Arc<Mutex<Vec<u8>>>, Arc<AtomicBool>);
 
 impl Heard {
     /// True when these bytes were among them.
     pub fn has(&self, wanted: &[u8]) -> bool {
         let heard = self.0.lock().expect("bytes are never left half added");
         heard.windows(wanted.len()).any(|window| window == wanted)
+    }
+
+    /// True once a connection is over.
+    pub fn is_closed(&self) -> bool {
+        self.1.load(Ordering::Relaxed)
     }
 }
 
@@ -180,7 +186,7 @@ impl ServerCertVerifier for AnyServer {
     }
 }
 
-/// Keeps what is read.
+/// Keeps what is read, and notes when the connection is dropped, which follows the server's goodbye.
 struct Tap<S> {
     inner: S,
     heard: Heard,
@@ -198,6 +204,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
         heard.extend_from_slice(&buf.filled()[before..]);
         drop(heard);
         polled
+    }
+}
+
+impl<S> Drop for Tap<S> {
+    fn drop(&mut self) {
+        self.heard.1.store(true, Ordering::Relaxed);
     }
 }
 
