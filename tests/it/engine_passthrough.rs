@@ -36,7 +36,10 @@ fn containers_are_run_entered_and_attached_to() {
     assert!(site.docker("top box").ok().contains("sleep"));
 
     let reader = "while read line; do echo got $line; [ $line = end ] && exit 3; done";
-    site.docker(&format!("run -d -i --name ears redis:alpine sh -c '{reader}'")).ok();
+    // Made with its input attached, since an engine lets go of the output as well when the input
+    // of another one ends.
+    site.docker(&format!("create -i --name ears redis:alpine sh -c '{reader}'")).ok();
+    site.docker("start ears").ok();
     let said = docker_with(&socket, "attach ears", b"one\ntwo\nend\n");
     assert_eq!((said.code, said.out.as_str()), (3, "got one\ngot two\ngot end"), "{said:?}");
     site.docker("create -i --name once redis:alpine cat").ok();
