@@ -171,9 +171,7 @@ def update(client, service):
     assert service.attrs["Spec"]["Mode"] == {"Replicated": {"Replicas": 3}}, service.attrs
     assert service.force_update() == {"Warnings": None}
     fresh = lambda: [task for task in running(service) if task["ID"] not in before]
-    wait_until("web was forced", lambda: len(fresh()) == 3)
-
-    service.reload()
+    wait_until("web was forced", lambda: len(fresh()) == 3 and completed(service))
     service.scale(1)
     client.secrets.create(name="db-pass-2", data=b"rotated")
     service.reload()
@@ -181,7 +179,7 @@ def update(client, service):
         env=["A=c"],
         secrets=[reference(client, "db-pass-2", filename="db-pass"), reference(client, "db-user")],
     )
-    wait_until("web was updated", lambda: rotated(service))
+    wait_until("web was updated", lambda: rotated(service) and completed(service))
     assert read(client, service, "/run/secrets/db-pass") == b"rotated"
     client.secrets.get("db-pass").remove()
     service.reload()
@@ -197,6 +195,11 @@ def update(client, service):
     template = TaskTemplate(ContainerSpec(IMAGE))
     error = refusal(APIError, client.api.update_service, service.id, stale, template, name="web")
     assert error.status_code == 500 and error.explanation == OUT_OF_SEQUENCE, error
+
+
+def completed(service):
+    service.reload()
+    return service.attrs["UpdateStatus"]["State"] == "completed"
 
 
 def rotated(service):
@@ -277,18 +280,18 @@ def swarm(client):
 def events(client):
     """Those of the past, and those to come, of the swarm and of the engine."""
     heard = []
-    stream = client.events(decode=True, filters={"type": ["secret", "container"]})
+    since = int(time.time())
+    # With the moment it begins at, nothing is missed however late it begins.
+    stream = client.events(since=since, decode=True, filters={"type": ["secret", "container"]})
 
     def listen():
         for event in stream:
             heard.append((event["Type"], event["Action"], event["Actor"]["Attributes"].get("name")))
-            if event["Action"] == "remove":
+            if heard[-1] == ("secret", "remove", "loud"):
                 return
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
-    time.sleep(0.5)
-    since = int(time.time())
     client.containers.run(IMAGE, "true", name="box", remove=True)
     secret = client.secrets.create(name="loud", data=b"x")
     secret.remove()

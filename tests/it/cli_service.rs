@@ -1,11 +1,16 @@
 //! `docker service`, against a purser without an engine: tasks wait for a node.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::kit::docker::{docker, docker_with};
+use crate::kit::eventually;
 use crate::kit::purser::Purser;
+
+/// The planners answer a request within moments, but after it.
+const SOON: Duration = Duration::from_secs(10);
 
 /// Makes a service without waiting for its tasks.
 fn create(socket: &Path, args: &str) -> String {
@@ -183,10 +188,11 @@ fn service_ls_and_ps_show_what_waits_for_a_node() {
     assert_eq!(listed("--filter mode=zz"), [""; 0]);
 
     let row = "'{{.Name}} {{.DesiredState}} {{.CurrentState}} {{.Error}}'";
-    let tasks = docker(&socket, &format!("service ps --no-trunc --format {row} web")).ok();
-    let tasks: Vec<&str> = tasks.lines().collect();
-    assert_eq!(tasks.len(), 2, "{tasks:?}");
-    for (task, name) in tasks.iter().zip(["web.1", "web.2"]) {
+    let tasks = eventually("two tasks say why they wait", SOON, || {
+        let tasks = docker(&socket, &format!("service ps --no-trunc --format {row} web")).ok();
+        (tasks.matches("no suitable node").count() == 2).then_some(tasks)
+    });
+    for (task, name) in tasks.lines().zip(["web.1", "web.2"]) {
         assert!(task.starts_with(&format!("{name} Running Pending ")), "{task}");
         assert!(
             task.ends_with("\"no suitable node (1 node not available for new tasks)\""),
@@ -219,7 +225,11 @@ fn service_update_changes_each_field_and_keeps_the_others() {
     let (template, container) =
         (&after["Spec"]["TaskTemplate"], &after["Spec"]["TaskTemplate"]["ContainerSpec"]);
     assert_eq!(container["Image"], "redis:7");
-    assert_eq!(container["Env"], json!(["A=1", "B=2"]));
+    // The client sends them in any order.
+    let mut env: Vec<Option<&str>> =
+        container["Env"].as_array().into_iter().flatten().map(Value::as_str).collect();
+    env.sort_unstable();
+    assert_eq!(env, [Some("A=1"), Some("B=2")]);
     assert_eq!(container["Secrets"][0]["SecretName"], "two");
     assert_eq!(container["Secrets"][0]["File"]["Name"], "one");
     assert_eq!(container["Secrets"].as_array().map(Vec::len), Some(1));
@@ -235,6 +245,11 @@ fn service_update_changes_each_field_and_keeps_the_others() {
     assert_eq!(after["CreatedAt"], before["CreatedAt"]);
     assert_ne!(after["Version"], before["Version"]);
 
+    // How the update goes is written to the service too, and would overtake the next one. Tasks
+    // that never had a node do not hold it up.
+    eventually("the update is over", SOON, || {
+        (inspect(&socket, "web")["UpdateStatus"]["State"] == "completed").then_some(())
+    });
     update(&socket, "--env-rm A --constraint-rm node.role==manager --secret-rm two web");
     let after = inspect(&socket, "web");
     let template = &after["Spec"]["TaskTemplate"];

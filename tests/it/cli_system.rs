@@ -3,8 +3,10 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::kit::docker::{docker, docker_with};
+use crate::kit::eventually;
 use crate::kit::purser::Purser;
 
 #[test]
@@ -89,7 +91,10 @@ fn inspect_finds_what_is_no_container_in_the_swarm() {
     let socket = purser.socket();
     let secret = docker_with(&socket, "secret create db-pass -", b"x").ok();
     let service = docker(&socket, "service create -d --no-resolve-image --name web redis").ok();
-    let task = docker(&socket, "service ps -q --no-trunc web").ok();
+    let task = eventually("it has a task", Duration::from_secs(10), || {
+        let task = docker(&socket, "service ps -q --no-trunc web").ok();
+        (!task.is_empty()).then_some(task)
+    });
     let node = docker(&socket, "info -f {{.Swarm.NodeID}}").ok();
     for (name, id) in [("db-pass", &secret), ("web", &service), (&task, &task), (&node, &node)] {
         assert_eq!(docker(&socket, &format!("inspect -f {{{{.ID}}}} {name}")).ok(), *id, "{name}");

@@ -1,6 +1,9 @@
 //! What is not built yet says so in a sentence, and the command fails.
 
+use std::time::Duration;
+
 use crate::kit::docker::{docker, docker_with};
+use crate::kit::eventually;
 use crate::kit::purser::Purser;
 
 #[test]
@@ -52,7 +55,10 @@ fn service_logs_point_to_the_logs_of_the_container() {
     docker(&socket, "service create -d --no-resolve-image --name web redis").ok();
     let sentence = "logs of services are not supported yet; see docker logs on the node";
     assert_eq!(docker(&socket, "service logs web").refused(), sentence);
-    let task = docker(&socket, "service ps -q --no-trunc web").ok();
+    let task = eventually("it has a task", Duration::from_secs(10), || {
+        let task = docker(&socket, "service ps -q --no-trunc web").ok();
+        (!task.is_empty()).then_some(task)
+    });
     assert_eq!(docker(&socket, &format!("service logs {task}")).refused(), sentence);
     assert_eq!(docker(&socket, "service logs nope").refused(), "no such task or service: nope");
 }

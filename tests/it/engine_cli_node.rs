@@ -70,8 +70,10 @@ fn a_worker_is_labelled_drained_and_removed() {
 
     let create = "service create -d --no-resolve-image --constraint node.labels.zone==a --name web";
     docker(&socket, &format!("{create} redis:alpine")).ok();
-    let error = docker(&socket, "service ps --no-trunc --format {{.Error}} web").ok();
-    assert!(error.contains("scheduling constraints not satisfied on 1 node"), "{error}");
+    eventually("the scheduler says why it waits", Duration::from_secs(5), || {
+        let error = docker(&socket, "service ps --no-trunc --format {{.Error}} web").ok();
+        error.contains("scheduling constraints not satisfied on 1 node").then_some(())
+    });
     assert_eq!(docker(&socket, &format!("node update --label-add zone=a {name}")).ok(), name);
     wait_for(&socket, "web", "1/1");
     let rows =
@@ -114,12 +116,7 @@ fn a_worker_that_is_up_is_removed_by_force() {
     let purser = Purser::serve("cli-force");
     let socket = purser.socket();
     let addr = purser.init(&format!("{HOST}:0"));
-    let token = docker(&socket, "swarm join-token -q worker").ok();
-    let rotated = docker(&socket, "swarm join-token --rotate -q worker").ok();
-    let said = engine.docker(&format!("swarm join --token {token} {addr}"));
-    assert_eq!(said.code, 1, "the old token is void");
-    assert!(said.err.contains("A valid join token is necessary"), "{}", said.err);
-    engine.join(&rotated, &addr);
+    engine.join(&docker(&socket, "swarm join-token --rotate -q worker").ok(), &addr);
     let name = engine.name();
     eventually("the worker is ready", Duration::from_secs(20), || {
         let said = docker(&socket, &format!("node inspect -f {{{{.Status.State}}}} {name}"));
