@@ -13,6 +13,7 @@ use crate::domain::change::Key;
 use crate::domain::id::{NodeId, SecretId};
 use crate::domain::view::View;
 use crate::manager::{Manager, Session};
+use crate::seal::secret::SecretBytes;
 use crate::wire;
 use crate::wire::proto::{AssignmentChange, AssignmentsMessage};
 
@@ -128,7 +129,7 @@ impl Assignments {
     /// Opens a payload for the message that is being made; `None` when it was removed.
     async fn open(&self, id: SecretId) -> Result<Option<Vec<u8>>, Status> {
         match self.manager.store().payload(Key::Secret(id)).await {
-            Ok(data) => Ok(data.map(|data| data.expose_into_vec())),
+            Ok(data) => Ok(data.map(SecretBytes::expose_into_vec)),
             Err(error) => {
                 let source = &error as &dyn std::error::Error;
                 tracing::error!(secret = %id, error = source, "a secret cannot be sent to its node");
@@ -197,7 +198,6 @@ mod tests {
     use crate::domain::intent::Actor;
     use crate::domain::secret::SecretSpec;
     use crate::domain::task_state::TaskState;
-    use crate::seal::secret::SecretBytes;
     use crate::wire::proto::assignment::Item;
 
     fn start(visit: &Visit) -> Feed<AssignmentsMessage> {
