@@ -154,10 +154,6 @@ impl Member {
         }
     }
 
-    pub fn channel(&self) -> Channel {
-        wait(async { self.dial().channel().await }).expect("the manager is reachable")
-    }
-
     /// Has a new key signed with the certificate that it has.
     pub fn renew(&self) -> Result<Member, Status> {
         wait(async {
