@@ -198,7 +198,6 @@ mod tests {
     use crate::domain::intent::Actor;
     use crate::domain::secret::SecretSpec;
     use crate::domain::task_state::TaskState;
-    use crate::seal::secret::SecretBytes;
     use crate::wire::proto::assignment::Item;
 
     fn start(visit: &Visit) -> Feed<AssignmentsMessage> {

@@ -31,6 +31,12 @@ fn both_versions_of_tls_and_both_names_are_served() {
         let agreed = wait(dial.agree()).expect("a handshake");
         assert_eq!(agreed.version, Some(expected));
         assert_eq!(agreed.alpn.as_deref(), Some(&b"h2"[..]), "old and new engines offer it");
+        let parsed = x509_parser::parse_x509_certificate(&agreed.server).expect("a certificate").1;
+        let nodes =
+            cluster.client.get("/nodes?filters=%7B%22role%22%3A%5B%22manager%22%5D%7D").json();
+        let id = nodes[0]["ID"].as_str().expect("the manager's node");
+        let subject = parsed.subject().to_string();
+        assert!(subject.ends_with(&format!("OU=swarm-manager, CN={id}")), "{subject}");
         let habits = Habits { dial: Some(dial), ..Habits::default() };
         let agent = member.open(&habits).expect("a session");
         agent.until("assignments", |seen| seen.assignments.first().map(|_| ()));
