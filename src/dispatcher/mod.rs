@@ -13,7 +13,8 @@
 //! look at the view, and send the difference to what they sent before. What a node should hold is
 //! worked out by [`assignment_set`], which knows nothing of streams.
 //!
-//! A payload is opened here only while a message for a node that needs it is being made.
+//! A payload is opened here only while a message for a node that needs it is being made, and the
+//! message's bytes are wiped once they are sent ([`wiped`]).
 //!
 //! Left to others: whether a request is granted (`manager`, `plan`), and what messages look like
 //! (`wire`).
@@ -28,6 +29,7 @@ mod peer;
 mod server;
 mod service;
 mod session;
+mod wiped;
 
 #[cfg(test)]
 mod fixture;

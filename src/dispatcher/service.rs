@@ -1,5 +1,9 @@
 //! The dispatcher's calls, and the routes of the door.
 
+use axum::body::Body;
+use axum::extract::State;
+use axum::http;
+use axum::routing::post;
 use tonic::{Request, Response, Status};
 
 use super::assignments::Assignments;
@@ -9,6 +13,7 @@ use super::logs::Logs;
 use super::node_ca::Certificates;
 use super::peer::{Peer, session_status, status};
 use super::session::Messages;
+use super::wiped;
 use crate::domain::id::{NodeId, SessionId};
 use crate::domain::intent::{Actor, Intent, TaskReport};
 use crate::domain::view::View;
@@ -27,6 +32,9 @@ use crate::wire::proto::{
 /// Status updates in one report; an agent sends far fewer.
 const UPDATES_MAX: usize = 10_000;
 
+/// The call that carries secrets.
+const ASSIGNMENTS: &str = "/docker.swarmkit.v1.Dispatcher/Assignments";
+
 /// All services of the door.
 pub(super) fn routes(manager: &Manager, hub: &Hub) -> axum::Router {
     let certificates = Certificates { manager: manager.clone() };
@@ -36,9 +44,21 @@ pub(super) fn routes(manager: &Manager, hub: &Hub) -> axum::Router {
     routes
         .add_service(CaServer::new(certificates.clone()))
         .add_service(NodeCaServer::new(certificates))
-        .add_service(DispatcherServer::new(calls))
+        .add_service(DispatcherServer::new(calls.clone()))
         .add_service(LogBrokerServer::new(logs));
-    routes.routes().into_axum_router()
+    // The one stream that carries secrets goes its own way.
+    routes.routes().into_axum_router().route(ASSIGNMENTS, post(assignments).with_state(calls))
+}
+
+async fn assignments(
+    State(calls): State<Calls>,
+    request: http::Request<Body>,
+) -> http::Response<Body> {
+    let stream = async {
+        let request = wiped::read(request).await?;
+        calls.assignments(request).await.map(Response::into_inner)
+    };
+    wiped::answer(stream.await)
 }
 
 #[derive(Clone)]

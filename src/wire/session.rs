@@ -108,6 +108,13 @@ pub fn update_secret(secret: proto::Secret) -> proto::AssignmentChange {
     change(AssignmentAction::Update, Item::Secret(secret))
 }
 
+/// True when the payload of a secret is in a message.
+pub fn has_secret(message: &proto::AssignmentsMessage) -> bool {
+    let mut items =
+        message.changes.iter().filter_map(|change| change.assignment.as_ref()?.item.as_ref());
+    items.any(|item| matches!(item, Item::Secret(secret) if secret.spec.is_some()))
+}
+
 /// Takes a secret back from the node.
 pub fn remove_secret(id: &str) -> proto::AssignmentChange {
     change(AssignmentAction::Remove, Item::Secret(secret_removal(id)))
