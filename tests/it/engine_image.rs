@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::kit::engine::Engine;
 use crate::kit::eventually;
-use crate::kit::purser::scratch_dir;
+use crate::kit::scratch::Scratch;
 
 /// Where the Dockerfile's final stage begins.
 const FINAL_STAGE: &str = "# --- final stage";
@@ -15,7 +15,7 @@ const FINAL_STAGE: &str = "# --- final stage";
 #[test]
 fn the_image_runs_as_a_user_of_its_own_and_becomes_healthy() {
     let engine = Engine::up("img");
-    let dir = scratch_dir("img");
+    let dir = Scratch::new("img");
     let binary = env!("CARGO_BIN_EXE_purser");
     import(&engine, &dir, "purser-base:test", &libraries(binary), &[]);
     let out = [(binary.to_owned(), "out/purser".to_owned())];
@@ -48,7 +48,6 @@ fn the_image_runs_as_a_user_of_its_own_and_becomes_healthy() {
     engine.docker("exec purser /usr/local/bin/purser healthcheck").ok();
     engine.docker("stop -t 10 purser").ok();
     assert_eq!(engine.docker("inspect -f {{.State.ExitCode}} purser").ok(), "0");
-    let _ = std::fs::remove_dir_all(&dir);
 }
 
 /// What a binary needs of its host: the libraries it is linked with, at the same places.

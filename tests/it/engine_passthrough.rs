@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::kit::docker::docker_with;
 use crate::kit::engine::{PATIENCE, Site};
 use crate::kit::eventually;
-use crate::kit::purser::scratch_dir;
+use crate::kit::scratch::Scratch;
 
 /// A text of a mebibyte whose every line is another.
 fn mebibyte() -> Vec<u8> {
@@ -52,7 +52,7 @@ fn containers_are_run_entered_and_attached_to() {
 #[test]
 fn images_are_built_and_files_copied() {
     let site = Site::up(&["build"]);
-    let dir = scratch_dir("build");
+    let dir = Scratch::new("build");
     let big = mebibyte();
     std::fs::write(dir.join("big"), &big).expect("a file");
     let text =
@@ -60,7 +60,7 @@ fn images_are_built_and_files_copied() {
     std::fs::write(dir.join("Dockerfile"), text).expect("a file");
     let built = Command::new("docker")
         .args(["build", "-t", "made"])
-        .arg(&dir)
+        .arg(&*dir)
         .env("DOCKER_HOST", format!("unix://{}", site.purser.socket().display()))
         .env("DOCKER_CONFIG", "/nonexistent")
         .env("DOCKER_BUILDKIT", "0")
@@ -83,7 +83,6 @@ fn images_are_built_and_files_copied() {
     site.docker("image rm again other:name").ok();
     site.docker(&format!("load -i {}", saved.display())).ok();
     site.docker("image inspect again").ok();
-    let _ = std::fs::remove_dir_all(&dir);
 }
 
 #[test]
@@ -145,7 +144,7 @@ impl Drop for Listening {
 #[test]
 fn events_of_engine_and_swarm_come_in_one_stream() {
     let site = Site::up(&["events"]);
-    let dir = scratch_dir("events");
+    let dir = Scratch::new("events");
     let listening = Listening::start(&site.purser.socket(), &dir);
     // The stream is there once something comes out of it.
     eventually("the stream begins", PATIENCE, || {
@@ -179,7 +178,6 @@ fn events_of_engine_and_swarm_come_in_one_stream() {
     assert_eq!(starts, 1, "{events:?}");
     let own = events.iter().filter(|event| event.starts_with("service create")).count();
     assert_eq!(own, 1, "{events:?}");
-    let _ = std::fs::remove_dir_all(&dir);
 }
 
 #[test]
