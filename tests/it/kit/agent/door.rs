@@ -63,6 +63,8 @@ impl Heard {
 pub struct Agreed {
     pub alpn: Option<Vec<u8>>,
     pub version: Option<rustls::ProtocolVersion>,
+    /// The server's own certificate.
+    pub server: Vec<u8>,
 }
 
 impl Dial {
@@ -96,9 +98,11 @@ impl Dial {
     pub async fn agree(&self) -> io::Result<Agreed> {
         let stream = self.tls().await?;
         let connection = stream.get_ref().1;
+        let server = connection.peer_certificates().and_then(|chain| chain.first());
         Ok(Agreed {
             alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
             version: connection.protocol_version(),
+            server: server.map(|leaf| leaf.to_vec()).unwrap_or_default(),
         })
     }
 
