@@ -129,7 +129,6 @@ pub async fn open(
         keyring,
         clock,
         entropy,
-        expected: 1,
     };
     let task = tokio::spawn(async move {
         writer.run(stop).await;

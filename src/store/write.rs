@@ -5,7 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, RwLock};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::codec;
@@ -25,9 +24,6 @@ pub(super) const QUEUE_MAX: usize = 1024;
 /// Writes that become durable together at most. It bounds the memory of a batch; the time of a
 /// commit hardly depends on it.
 const BATCH_MAX: usize = 256;
-
-/// How long a batch waits for writers that are expected: no longer than a few commits take.
-const GATHER_TIME: Duration = Duration::from_micros(500);
 
 /// A pure function from the view to the changes of one write.
 pub type Decision = Box<dyn FnOnce(&View, Stamp) -> Result<Vec<Change>, Refusal> + Send>;
@@ -80,8 +76,6 @@ pub(super) struct Writer<L> {
     pub keyring: Arc<crate::seal::keyring::Keyring>,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
-    /// How many writes came together lately.
-    pub expected: usize,
 }
 
 /// One write of a batch, decided but not yet durable.
@@ -89,6 +83,9 @@ type Decided = (oneshot::Sender<Result<Applied, WriteError>>, Result<Applied, Wr
 
 impl<L: Log> Writer<L> {
     /// Writes until the last handle is gone or `stop` is called, and then what still waits.
+    ///
+    /// A batch is what has come while the one before it became durable; none waits for more. The
+    /// next requests are then decoded and sealed while this batch is being written.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut proposals = Vec::with_capacity(BATCH_MAX);
         loop {
@@ -101,33 +98,12 @@ impl<L: Log> Writer<L> {
                     if self.queue.recv_many(&mut proposals, BATCH_MAX).await == 0 { break }
                 }
             }
-            self.gather(&mut proposals).await;
             if let Err(error) = self.write(std::mem::take(&mut proposals)).await {
                 tracing::error!(error = &error as &dyn std::error::Error, "writing has stopped");
                 break;
             }
         }
         self.log.close().await;
-    }
-
-    /// Waits for the writers that were just answered: a commit costs the same for one and for many,
-    /// so while as many as lately may come at once, a moment spent on them is won back several
-    /// times over. A lone writer never waits.
-    async fn gather(&mut self, proposals: &mut Vec<Proposal>) {
-        let start = Instant::now();
-        loop {
-            while proposals.len() < BATCH_MAX {
-                match self.queue.try_recv() {
-                    Ok(proposal) => proposals.push(proposal),
-                    Err(_) => break,
-                }
-            }
-            if proposals.len() >= self.expected || start.elapsed() >= GATHER_TIME {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
-        self.expected = proposals.len().max(self.expected.midpoint(proposals.len()));
     }
 
     /// Decides and writes one batch. Fails only if no write may follow.
@@ -338,7 +314,6 @@ mod tests {
             keyring: Arc::new(keyring),
             clock: Arc::new(Fixed),
             entropy: Arc::new(Fixed),
-            expected: 1,
         };
         (queue, writer)
     }
