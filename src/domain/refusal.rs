@@ -77,6 +77,15 @@ impl Refusal {
         Refusal::store(Reason::Unknown, "update out of sequence")
     }
 
+    /// The node is in a swarm already, and can be in one only.
+    pub fn in_a_swarm() -> Refusal {
+        Refusal::front(
+            Reason::Unavailable,
+            "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm \
+             and join another one.",
+        )
+    }
+
     /// The node is in no swarm.
     pub fn no_swarm() -> Refusal {
         Refusal::front(

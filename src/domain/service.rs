@@ -237,6 +237,12 @@ pub struct RestartPolicy {
     pub window: Option<Nanoseconds>,
 }
 
+/// Grace period of a container that says nothing: 10 s.
+pub const STOP_GRACE_DEFAULT: Nanoseconds = 10_000_000_000;
+
+/// How long an updated task is watched when the update says nothing: 5 s.
+pub const UPDATE_MONITOR_DEFAULT: Nanoseconds = 5_000_000_000;
+
 /// How long a replacement waits when the policy says nothing.
 pub const RESTART_DELAY_DEFAULT: Nanoseconds = 5_000_000_000;
 

@@ -72,6 +72,34 @@ pub(super) fn json_text(status: StatusCode, text: Vec<u8>) -> Response<Body> {
     response
 }
 
+/// A list as JSON, written into one buffer of about the right size.
+pub(super) fn json_list<T: Serialize>(
+    items: impl ExactSizeIterator<Item = T>,
+    item_len: usize,
+) -> Response<Body> {
+    list_text(items, item_len, |text, item| {
+        serde_json::to_writer(text, &item).expect("answers are maps of texts and numbers");
+    })
+}
+
+/// The same with each item written by `write`.
+pub(super) fn list_text<T>(
+    items: impl ExactSizeIterator<Item = T>,
+    item_len: usize,
+    write: impl Fn(&mut Vec<u8>, T),
+) -> Response<Body> {
+    let mut text = Vec::with_capacity(items.len() * item_len + 3);
+    text.push(b'[');
+    for (at, item) in items.enumerate() {
+        if at > 0 {
+            text.push(b',');
+        }
+        write(&mut text, item);
+    }
+    text.extend_from_slice(b"]\n");
+    json_text(StatusCode::OK, text)
+}
+
 /// An answer without a body.
 pub(super) fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());

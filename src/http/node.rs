@@ -8,9 +8,8 @@ use utoipa::ToSchema;
 
 use super::context::{Api, Wanted};
 use super::decode;
-use super::error::{ErrorResponse, Failure, empty, json};
+use super::error::{ErrorResponse, Failure, empty, json, json_list};
 use super::query::Query;
-use super::secret::json_list;
 use crate::domain::id::NodeId;
 use crate::domain::intent::{Actor, Intent};
 use crate::domain::meta::Version;

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::context::{Api, Wanted};
 use super::decode;
-use super::error::{ErrorResponse, Failure, empty, json, json_text};
+use super::error::{ErrorResponse, Failure, empty, json, json_text, list_text};
 use super::query::Query;
 use crate::domain::container::Driver;
 use crate::domain::intent::{Actor, Intent};
@@ -121,16 +121,7 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Respons
     if KEYS[..2].iter().any(|key| !filters.values(key).is_empty()) {
         found.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
     }
-    let mut text = Vec::with_capacity(found.len() * 224 + 3);
-    text.push(b'[');
-    for (at, secret) in found.into_iter().enumerate() {
-        if at > 0 {
-            text.push(b',');
-        }
-        text.extend_from_slice(shown(secret));
-    }
-    text.extend_from_slice(b"]\n");
-    Ok(json_text(StatusCode::OK, text))
+    Ok(list_text(found.into_iter(), 224, |text, secret| text.extend_from_slice(shown(secret))))
 }
 
 /// A secret as JSON.
@@ -139,23 +130,6 @@ fn shown(secret: &Secret) -> &[u8] {
         serde_json::to_vec(&SecretAnswer::from(secret))
             .expect("answers are maps of texts and numbers")
     })
-}
-
-/// A list as JSON, written into one buffer of about the right size.
-pub(super) fn json_list<T: Serialize>(
-    items: impl ExactSizeIterator<Item = T>,
-    item_len: usize,
-) -> Response<Body> {
-    let mut text = Vec::with_capacity(items.len() * item_len + 3);
-    text.push(b'[');
-    for (at, item) in items.enumerate() {
-        if at > 0 {
-            text.push(b',');
-        }
-        serde_json::to_writer(&mut text, &item).expect("answers are maps of texts and numbers");
-    }
-    text.extend_from_slice(b"]\n");
-    json_text(StatusCode::OK, text)
 }
 
 /// Create a secret

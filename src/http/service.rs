@@ -8,9 +8,8 @@ use utoipa::ToSchema;
 
 use super::context::{Api, ApiVersion, Wanted};
 use super::decode;
-use super::error::{ErrorResponse, Failure, empty, json};
+use super::error::{ErrorResponse, Failure, empty, json, json_list};
 use super::query::Query;
-use super::secret::json_list;
 use super::{gates, names};
 use crate::domain::id::ServiceId;
 use crate::domain::intent::{Actor, AuthFrom, Intent};
@@ -19,11 +18,11 @@ use crate::domain::meta::Version;
 use crate::domain::network::{EndpointSpec, PortConfig};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::service::{
-    ModeKind, RESTART_DELAY_DEFAULT, RegistryAuth, RestartCondition, Runtime, Service, ServiceSpec,
-    UpdateConfig, UpdateStatus,
+    ModeKind, RESTART_DELAY_DEFAULT, RegistryAuth, RestartCondition, Runtime, STOP_GRACE_DEFAULT,
+    Service, ServiceSpec, UPDATE_MONITOR_DEFAULT, UpdateConfig, UpdateStatus,
 };
 use crate::domain::task_state::TaskState;
-use crate::domain::time::{Nanoseconds, Timestamp};
+use crate::domain::time::Timestamp;
 use crate::domain::view::View;
 
 /// A service as it is shown.
@@ -223,11 +222,6 @@ pub(super) async fn inspect(
     Ok(json(StatusCode::OK, &answer))
 }
 
-/// Grace period of a container that says nothing: 10 s.
-const STOP_GRACE_DEFAULT: Nanoseconds = 10_000_000_000;
-/// How long an updated task is watched when nothing is said: 5 s.
-const MONITOR_DEFAULT: Nanoseconds = 5_000_000_000;
-
 /// The same spec with the values that apply where it says nothing.
 fn insert_defaults(spec: &ServiceSpec) -> ServiceSpec {
     let mut spec = spec.clone();
@@ -246,7 +240,7 @@ fn insert_defaults(spec: &ServiceSpec) -> ServiceSpec {
         let config =
             config.get_or_insert(UpdateConfig { parallelism: 1, ..UpdateConfig::default() });
         if config.monitor == 0 {
-            config.monitor = MONITOR_DEFAULT;
+            config.monitor = UPDATE_MONITOR_DEFAULT;
         }
     }
     spec

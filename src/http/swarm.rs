@@ -109,19 +109,11 @@ pub(super) async fn init(
         return Ok(json(StatusCode::OK, cluster.manager.as_str()));
     }
     if view.cluster().is_some() {
-        return Err(already_in_a_swarm());
+        return Err(Refusal::in_a_swarm().into());
     }
     let node = api.manager.init_swarm(check_init(wish)?).await?;
     super::attach::after_init(&api).await;
     Ok(json(StatusCode::OK, node.as_str()))
-}
-
-fn already_in_a_swarm() -> Failure {
-    Failure(Refusal::front(
-        Reason::Unavailable,
-        "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and \
-         join another one.",
-    ))
 }
 
 fn check_init(wish: SwarmInitRequest) -> Result<SwarmWish, Failure> {
@@ -279,7 +271,7 @@ pub(super) async fn join(
 ) -> Result<Response<Body>, Failure> {
     let wish: SwarmJoinRequest = decode::body(request).await?;
     if api.manager.view().cluster().is_some() {
-        return Err(already_in_a_swarm());
+        return Err(Refusal::in_a_swarm().into());
     }
     if wish.remote_addrs.is_empty() {
         return Err(Failure::invalid("at least 1 RemoteAddr is required to join"));

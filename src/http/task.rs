@@ -8,9 +8,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::context::{Api, Wanted};
-use super::error::{ErrorResponse, Failure, json};
+use super::error::{ErrorResponse, Failure, json, json_list};
 use super::query::Query;
-use super::secret::json_list;
 use crate::domain::filter::Filters;
 use crate::domain::id::{NodeId, ServiceId, TaskId};
 use crate::domain::json::is_zero;

@@ -11,7 +11,7 @@ const PROTOCOLS: &[&str] = &["cfssl"];
 
 pub(super) fn init(view: &View, new: NewSwarm) -> Result<Vec<Change>, Refusal> {
     if view.cluster().is_some() {
-        return Err(already_in_a_swarm());
+        return Err(Refusal::in_a_swarm());
     }
     check(&new.cluster.spec).map_err(|refusal| Refusal {
         // The Engine wraps what its store says of the settings of a new swarm.
@@ -30,15 +30,6 @@ pub(super) fn init(view: &View, new: NewSwarm) -> Result<Vec<Change>, Refusal> {
     })?;
     let key = Key::Cluster(new.cluster.id);
     Ok(vec![new.cluster.into(), new.node.into(), Change::PutPayload(key, new.signing_key)])
-}
-
-/// The refusal of a second swarm.
-fn already_in_a_swarm() -> Refusal {
-    Refusal::front(
-        Reason::Unavailable,
-        "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and \
-         join another one.",
-    )
 }
 
 pub(super) fn update(view: &View, update: SwarmUpdate) -> Result<Vec<Change>, Refusal> {

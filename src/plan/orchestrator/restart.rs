@@ -6,7 +6,9 @@ use super::global;
 use super::slot::{self, Slot, SlotKey, Start};
 use crate::domain::change::Key;
 use crate::domain::node::Availability;
-use crate::domain::service::{RESTART_DELAY_DEFAULT, RestartCondition, RestartPolicy, Service};
+use crate::domain::service::{
+    RESTART_DELAY_DEFAULT, RestartCondition, RestartPolicy, STOP_GRACE_DEFAULT, Service,
+};
 use crate::domain::task::{Restarts, Task};
 use crate::domain::task_state::TaskState;
 use crate::domain::time::{Nanoseconds, Timestamp};
@@ -16,8 +18,6 @@ use crate::plan::{Context, Planned};
 /// How long a replacement waits for its predecessor to stop, beyond the predecessor's own grace
 /// period: 1 minute. A node that never reports the end must not hold up a service for ever.
 const STOP_WAIT: Nanoseconds = 60_000_000_000;
-/// Grace period of a task that says nothing: 10 s.
-const GRACE_DEFAULT: Nanoseconds = 10_000_000_000;
 
 /// Gives up what ended or is lost, and replaces what should be.
 pub(super) fn plan(
@@ -143,7 +143,7 @@ fn delay(view: &View, service: &Service, task: &Task) -> Nanoseconds {
 
 fn grace(task: &Task) -> Nanoseconds {
     let container = task.spec.container_spec.as_ref();
-    container.and_then(|container| container.stop_grace_period).unwrap_or(GRACE_DEFAULT)
+    container.and_then(|container| container.stop_grace_period).unwrap_or(STOP_GRACE_DEFAULT)
 }
 
 /// True while a task that was told to stop may still be running.

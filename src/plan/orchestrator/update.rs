@@ -9,15 +9,14 @@
 use super::slot::{self, Slot, SlotKey, Start};
 use super::{global, restart};
 use crate::domain::change::{Change, Key};
-use crate::domain::service::{FailureAction, Service, UpdateConfig, UpdateState, UpdateStatus};
+use crate::domain::service::{
+    FailureAction, Service, UPDATE_MONITOR_DEFAULT, UpdateConfig, UpdateState, UpdateStatus,
+};
 use crate::domain::task::Task;
 use crate::domain::task_state::TaskState;
 use crate::domain::time::{Nanoseconds, Timestamp};
 use crate::domain::view::View;
 use crate::plan::{Context, Planned};
-
-/// How long a new task is watched when the update says nothing: 5 s.
-const MONITOR_DEFAULT: Nanoseconds = 5_000_000_000;
 
 pub(super) fn plan(
     view: &View,
@@ -176,7 +175,7 @@ impl Rollout<'_> {
 
     fn monitor(&self) -> Nanoseconds {
         match self.config.monitor {
-            0 => MONITOR_DEFAULT,
+            0 => UPDATE_MONITOR_DEFAULT,
             monitor => monitor,
         }
     }
