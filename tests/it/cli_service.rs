@@ -53,7 +53,12 @@ fn service_create_keeps_every_option() {
         json!({"Parallelism": 2, "Delay": 3_000_000_000_u64, "FailureAction": "continue",
             "Monitor": 5_000_000_000_u64, "MaxFailureRatio": 0, "Order": "stop-first"})
     );
-    let task = &spec["TaskTemplate"];
+    let mut task = spec["TaskTemplate"].clone();
+    // The client keeps its grants in a map: they come in any order.
+    task["ContainerSpec"]["Secrets"]
+        .as_array_mut()
+        .expect("an array")
+        .sort_by_key(|grant| grant["SecretName"].to_string());
     assert_eq!(task["Placement"]["Constraints"], json!(["node.labels.zone==a"]));
     assert_eq!(
         task["RestartPolicy"],
