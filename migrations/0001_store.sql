@@ -1,14 +1,8 @@
--- The store: one row per object, sealed. Nothing in it can be read without the unlock key.
+-- The store: sealed rows. Nothing in them can be read without the unlock key.
 --
--- Rows are numbered by the order of their making, so that new ones are appended to the end of the
--- file; where an object lies is kept in memory, and ids need no index here.
-
-CREATE TABLE store (
-    one      INTEGER PRIMARY KEY CHECK (one = 1),
-    id       TEXT    NOT NULL,             -- names this store in everything it seals
-    version  INTEGER NOT NULL,             -- index of the last write
-    head     BLOB    NOT NULL              -- sealed: a keyed digest over all rows
-) STRICT;
+-- All rows lie in one table, so that whatever a batch of writes changes is one statement and few
+-- pages. They are numbered by the order of their making: new ones are appended to the end of the
+-- file. Where an object lies is kept in memory, and ids need no index here.
 
 CREATE TABLE keyring (
     id       INTEGER PRIMARY KEY,
@@ -16,21 +10,14 @@ CREATE TABLE keyring (
     sealed   BLOB    NOT NULL              -- the key, sealed under the unlock key
 ) STRICT;
 
+-- Row 0 is the head: its id names this store in everything it seals, its version is the index of
+-- the last write, and it seals a keyed digest over all rows. An object has an even number, and its
+-- payload the odd one behind it.
 CREATE TABLE objects (
     row      INTEGER PRIMARY KEY,
     kind     INTEGER NOT NULL,
     id       TEXT    NOT NULL,
     version  INTEGER NOT NULL,
     key_id   INTEGER NOT NULL,             -- the key it is sealed with
-    sealed   BLOB    NOT NULL
-) STRICT;
-
--- The payload of the object with the same row number.
-CREATE TABLE payloads (
-    row      INTEGER PRIMARY KEY,
-    kind     INTEGER NOT NULL,
-    id       TEXT    NOT NULL,
-    version  INTEGER NOT NULL,
-    key_id   INTEGER NOT NULL,
     sealed   BLOB    NOT NULL
 ) STRICT;

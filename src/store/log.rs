@@ -12,17 +12,15 @@ use crate::domain::change::Key;
 pub struct Batch {
     /// Index of its last write.
     pub version: u64,
-    /// Rows to make or replace.
+    /// Rows to make or replace, by their numbers.
     pub puts: Vec<Row>,
-    /// Payload rows to make or replace.
-    pub payloads: Vec<Row>,
-    /// Rows to remove, together with their payloads.
+    /// Rows to remove; those that are not there are gone already.
     pub removes: Vec<i64>,
     /// The sealed head of the store after the batch.
     pub head: Vec<u8>,
 }
 
-/// A row of objects or of payloads.
+/// The row of an object, or of a payload.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// Its number.
@@ -43,6 +41,9 @@ pub enum LogError {
     /// The database refuses; nothing of the batch is in it.
     #[error("the database")]
     Database(#[source] sqlx::Error),
+    /// The database was closed.
+    #[error("the database is closed")]
+    Closed,
     /// It is not known whether the batch is durable. No write may follow.
     #[error("the database failed in the middle of a commit, and writing has stopped")]
     Unsure(#[source] sqlx::Error),

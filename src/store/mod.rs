@@ -24,6 +24,7 @@
 //! will stand behind [`log::Log`].
 
 mod codec;
+mod draft;
 pub mod log;
 mod open;
 mod rows;
@@ -56,10 +57,11 @@ pub struct Store {
 
 struct Inner {
     view: RwLock<View>,
+    rows: Arc<RwLock<rows::Rows>>,
     keyring: Arc<Keyring>,
     queue: mpsc::Sender<write::Proposal>,
     commits: broadcast::Sender<Arc<Commit>>,
-    reader: sqlite::Reader,
+    database: sqlite::Database,
 }
 
 /// What one batch of writes changed. The view is that after the batch.
@@ -126,7 +128,9 @@ impl Store {
     /// # Errors
     /// The database fails, or the row was changed.
     pub async fn payload(&self, key: Key) -> Result<Option<SecretBytes>, PayloadError> {
-        let row = self.inner.reader.payload(key).await.map_err(PayloadError::Read)?;
+        let place = self.inner.rows.read().expect("no writer of the rows panics").place(&key);
+        let Some(place) = place else { return Ok(None) };
+        let row = self.inner.database.payload(place.row).await.map_err(PayloadError::Read)?;
         let Some((row_version, sealed)) = row else { return Ok(None) };
         let value = codec::payload_value(&key, row_version);
         match self.inner.keyring.open_value(value, &sealed) {
@@ -146,7 +150,7 @@ impl Store {
         entropy: &dyn Entropy,
     ) -> SealedBytes {
         // A door: plain bytes into the cipher.
-        let value = codec::payload_value(key, write::PAYLOAD_VERSION);
+        let value = codec::payload_value(key, draft::PAYLOAD_VERSION);
         self.inner.keyring.seal(value, data.expose(), entropy)
     }
 

@@ -12,9 +12,12 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::draft::{Decider, Draft, PAYLOAD_VERSION};
 use super::rows::{Place, Rows};
-use super::sqlite::{LoadedRow, Reader, Sqlite, Table, for_each_row, options};
-use super::write::{PAYLOAD_VERSION, QUEUE_MAX, Writer};
+use super::sqlite::{
+    Database, HEAD_KIND, HEAD_ROW, LoadedRow, Sqlite, for_each_row, key_id, options,
+};
+use super::write::{QUEUE_MAX, Writer};
 use super::{COMMITS_BEHIND_MAX, Inner, Store, codec};
 use crate::domain::change::{Key, Kind};
 use crate::domain::id::{Entropy, Id};
@@ -22,6 +25,7 @@ use crate::domain::meta::Version;
 use crate::domain::time::Clock;
 use crate::domain::view::View;
 use crate::seal::keyring::{KeyId, KeyRow, Keyring, KeyringError};
+use crate::seal::secret::SecretBytes;
 use crate::seal::unlock::UnlockKey;
 
 /// The schema, by numbered steps. A step that was released never changes.
@@ -99,8 +103,11 @@ pub async fn open(
     let path = config.data_dir.join("purser.db");
     let mut connection = options(&path).connect().await?;
     migrate(&mut connection).await?;
-    let keyring = match read_store_row(&mut connection).await? {
-        Some(store_id) => open_keyring(&mut connection, &store_id, unlock).await?,
+    let (store_id, keyring) = match read_store_id(&mut connection).await? {
+        Some(store_id) => {
+            let keyring = open_keyring(&mut connection, &store_id, unlock).await?;
+            (store_id, keyring)
+        }
         None => {
             check_empty(&mut connection).await?;
             make(&mut connection, unlock, &*entropy).await?
@@ -109,27 +116,21 @@ pub async fn open(
     let keyring = Arc::new(keyring);
     let (view, rows) = load(&mut connection, &keyring).await?;
     let rows = Arc::new(RwLock::new(rows));
-    let reader = Reader::new(options(&path).connect().await?, rows.clone());
+    let database = Database::new(connection);
+    let log = Sqlite::new(database.clone(), store_id, view.version().index);
     let (queue, waiting) = mpsc::channel(QUEUE_MAX);
     let store = Store {
         inner: Arc::new(Inner {
             view: RwLock::new(view.clone()),
+            rows: rows.clone(),
             keyring: keyring.clone(),
             queue,
             commits: broadcast::Sender::new(COMMITS_BEHIND_MAX),
-            reader,
+            database,
         }),
     };
-    let writer = Writer {
-        inner: Arc::downgrade(&store.inner),
-        queue: waiting,
-        log: Sqlite::new(connection, view.version().index),
-        view,
-        rows,
-        keyring,
-        clock,
-        entropy,
-    };
+    let decider = Decider { view, rows, keyring, clock, entropy, draft: Draft::default() };
+    let writer = Writer::new(Arc::downgrade(&store.inner), waiting, log, decider);
     let task = tokio::spawn(async move {
         writer.run(stop).await;
         drop(lock);
@@ -178,15 +179,16 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<(), OpenError> {
     }
 }
 
-async fn read_store_row(connection: &mut SqliteConnection) -> Result<Option<String>, OpenError> {
-    let row = sqlx::query("SELECT id FROM store WHERE one = 1").fetch_optional(connection).await?;
+/// The store's id, from its head.
+async fn read_store_id(connection: &mut SqliteConnection) -> Result<Option<String>, OpenError> {
+    let head = sqlx::query("SELECT id FROM objects WHERE row = ?").bind(HEAD_ROW);
+    let row = head.fetch_optional(connection).await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
 /// A store without its head is a new one only if it has nothing else either.
 async fn check_empty(connection: &mut SqliteConnection) -> Result<(), OpenError> {
-    let sql = "SELECT EXISTS(SELECT 1 FROM keyring UNION ALL SELECT 1 FROM objects \
-               UNION ALL SELECT 1 FROM payloads)";
+    let sql = "SELECT EXISTS(SELECT 1 FROM keyring UNION ALL SELECT 1 FROM objects)";
     match sqlx::query(sql).fetch_one(connection).await?.try_get(0)? {
         true => Err(OpenError::Head("its head is missing".into())),
         false => Ok(()),
@@ -198,7 +200,7 @@ async fn make(
     connection: &mut SqliteConnection,
     unlock: &UnlockKey,
     entropy: &dyn Entropy,
-) -> Result<Keyring, OpenError> {
+) -> Result<(String, Keyring), OpenError> {
     let store_id = Id::<crate::domain::id::ClusterKind>::make(entropy).to_string();
     let (keyring, key_rows) = Keyring::make(&store_id, unlock, entropy);
     let head = keyring.seal(codec::head_value(0), &Rows::default().digest(), entropy).0;
@@ -211,13 +213,18 @@ async fn make(
             .execute(&mut *transaction)
             .await?;
     }
-    sqlx::query("INSERT INTO store(one, id, version, head) VALUES (1, ?, 0, ?)")
-        .bind(store_id)
+    let sql =
+        "INSERT INTO objects(row, kind, id, version, key_id, sealed) VALUES (?, ?, ?, 0, ?, ?)";
+    sqlx::query(sql)
+        .bind(HEAD_ROW)
+        .bind(HEAD_KIND)
+        .bind(&store_id)
+        .bind(i64::from(key_id(&head)))
         .bind(head)
         .execute(&mut *transaction)
         .await?;
     transaction.commit().await?;
-    Ok(keyring)
+    Ok((store_id, keyring))
 }
 
 async fn open_keyring(
@@ -252,73 +259,85 @@ async fn load(
     connection: &mut SqliteConnection,
     keyring: &Keyring,
 ) -> Result<(View, Rows), OpenError> {
-    let mut payloads = std::collections::HashMap::new();
-    for_each_row(connection, Table::Payloads, |loaded| {
-        let key = key_of(&loaded, "payloads")?;
-        let value = codec::payload_value(&key, loaded.version);
-        open_row(keyring, &loaded, value, "payloads")?;
-        if loaded.version != PAYLOAD_VERSION || payloads.insert(loaded.row, key).is_some() {
-            return Err(damaged("payloads", &loaded, "it has an impossible version or number"));
-        }
-        Ok(())
-    })
-    .await?;
-    let (mut view, mut rows) = (View::default(), Rows::default());
-    for_each_row(connection, Table::Objects, |loaded| {
-        let key = key_of(&loaded, "objects")?;
-        let value = codec::object_value(&key, loaded.version);
-        let plain = open_row(keyring, &loaded, value, "objects")?;
-        let object = codec::decode(key.kind(), plain.expose())
-            .map_err(|error| damaged("objects", &loaded, &error.to_string()))?;
-        if object.key() != key || rows.place(&key).is_some() {
-            return Err(damaged("objects", &loaded, "it is there twice, or under another id"));
-        }
-        let payload = match payloads.remove(&loaded.row) {
-            None => None,
-            Some(of) if of == key => Some(PAYLOAD_VERSION),
-            Some(_) => return Err(damaged("objects", &loaded, "its payload is that of another")),
-        };
-        let place = Place { row: loaded.row, version: loaded.version, payload };
-        rows.set(keyring, key, Some(place));
-        view.load(&object);
-        Ok(())
-    })
-    .await?;
-    if let Some((row, key)) = payloads.into_iter().next() {
-        let (kind, id) = (key.kind().word().to_owned(), key.id().to_owned());
-        let why = "its object is missing".to_owned();
-        return Err(OpenError::Damaged { table: "payloads", row, kind, id, why });
-    }
-    check_head(connection, keyring, &rows).await.map(|version| {
-        view.load_version(Version { index: version });
-        (view, rows)
-    })
-}
-
-async fn check_head(
-    connection: &mut SqliteConnection,
-    keyring: &Keyring,
-    rows: &Rows,
-) -> Result<u64, OpenError> {
-    let row =
-        sqlx::query("SELECT version, head FROM store WHERE one = 1").fetch_one(connection).await?;
-    let version = row.try_get::<i64, _>(0)?.cast_unsigned();
-    let sealed: Vec<u8> = row.try_get(1)?;
-    let digest = keyring
-        .open_value(codec::head_value(version), &sealed)
-        .map_err(|error| OpenError::Head(format!("its head is damaged: {error}")))?;
-    if digest.expose() != rows.digest() {
+    let mut loading = Loading::default();
+    for_each_row(connection, |loaded| loading.row(keyring, &loaded)).await?;
+    let Some((version, digest)) = loading.head else {
+        return Err(OpenError::Head("its head is missing".into()));
+    };
+    if digest.expose() != loading.rows.digest() {
         return Err(OpenError::Head(
             "a row is missing, or an older one was put in its place".into(),
         ));
     }
-    Ok(version)
+    loading.view.load_version(Version { index: version });
+    Ok((loading.view, loading.rows))
 }
 
-fn key_of(loaded: &LoadedRow, table: &'static str) -> Result<Key, OpenError> {
-    let kind = Kind::from_number(loaded.kind)
-        .ok_or_else(|| damaged(table, loaded, "its kind is not known"))?;
-    let malformed = |_| damaged(table, loaded, "its id is malformed");
+/// What was read so far.
+#[derive(Default)]
+struct Loading {
+    head: Option<(u64, SecretBytes)>,
+    view: View,
+    rows: Rows,
+    /// The object that was read last; its payload comes next.
+    last: Option<(i64, Key)>,
+}
+
+impl Loading {
+    fn row(&mut self, keyring: &Keyring, loaded: &LoadedRow) -> Result<(), OpenError> {
+        match loaded.row {
+            HEAD_ROW => self.head(keyring, loaded),
+            row if row % 2 == 0 => self.object(keyring, loaded),
+            _ => self.payload(keyring, loaded),
+        }
+    }
+
+    fn head(&mut self, keyring: &Keyring, loaded: &LoadedRow) -> Result<(), OpenError> {
+        let digest = open_row(keyring, loaded, codec::head_value(loaded.version))?;
+        if loaded.kind != HEAD_KIND {
+            return Err(damaged(loaded, "it is the head, and has the kind of an object"));
+        }
+        self.head = Some((loaded.version, digest));
+        Ok(())
+    }
+
+    fn object(&mut self, keyring: &Keyring, loaded: &LoadedRow) -> Result<(), OpenError> {
+        let key = key_of(loaded)?;
+        let plain = open_row(keyring, loaded, codec::object_value(&key, loaded.version))?;
+        let object = codec::decode(key.kind(), plain.expose())
+            .map_err(|error| damaged(loaded, &error.to_string()))?;
+        if object.key() != key || self.rows.place(&key).is_some() {
+            return Err(damaged(loaded, "it is there twice, or under another id"));
+        }
+        let place = Place { row: loaded.row, version: loaded.version, payload: None };
+        self.rows.set(keyring, key, Some(place));
+        self.view.load(&object);
+        self.last = Some((loaded.row, key));
+        Ok(())
+    }
+
+    fn payload(&mut self, keyring: &Keyring, loaded: &LoadedRow) -> Result<(), OpenError> {
+        let key = key_of(loaded)?;
+        open_row(keyring, loaded, codec::payload_value(&key, loaded.version))?;
+        let of = self.last.take().filter(|(row, _)| Rows::payload_row(*row) == loaded.row);
+        let place = match of {
+            Some((_, of)) if of == key => self.rows.place(&key),
+            Some(_) => return Err(damaged(loaded, "it is the payload of another object")),
+            None => None,
+        };
+        let place = place.ok_or_else(|| damaged(loaded, "its object is missing"))?;
+        if loaded.version != PAYLOAD_VERSION {
+            return Err(damaged(loaded, "it has an impossible version"));
+        }
+        self.rows.set(keyring, key, Some(Place { payload: Some(PAYLOAD_VERSION), ..place }));
+        Ok(())
+    }
+}
+
+fn key_of(loaded: &LoadedRow) -> Result<Key, OpenError> {
+    let kind =
+        Kind::from_number(loaded.kind).ok_or_else(|| damaged(loaded, "its kind is not known"))?;
+    let malformed = |_| damaged(loaded, "its id is malformed");
     Ok(match kind {
         Kind::Cluster => Key::Cluster(loaded.id.parse().map_err(malformed)?),
         Kind::Node => Key::Node(loaded.id.parse().map_err(malformed)?),
@@ -332,20 +351,22 @@ fn open_row(
     keyring: &Keyring,
     loaded: &LoadedRow,
     value: crate::seal::keyring::Value<'_>,
-    table: &'static str,
-) -> Result<crate::seal::secret::SecretBytes, OpenError> {
+) -> Result<SecretBytes, OpenError> {
     let plain = keyring
         .open_value(value, &loaded.sealed)
-        .map_err(|error| damaged(table, loaded, &error.to_string()))?;
-    let key_id = Keyring::key_of(&loaded.sealed).map_or(0, |id| i64::from(id.0));
-    if key_id != loaded.key_id {
-        return Err(damaged(table, loaded, "it names another key than the one it is sealed with"));
+        .map_err(|error| damaged(loaded, &error.to_string()))?;
+    if i64::from(key_id(&loaded.sealed)) != loaded.key_id {
+        return Err(damaged(loaded, "it names another key than the one it is sealed with"));
     }
     Ok(plain)
 }
 
-fn damaged(table: &'static str, loaded: &LoadedRow, why: &str) -> OpenError {
-    let kind = Kind::from_number(loaded.kind)
-        .map_or_else(|| format!("kind {}", loaded.kind), |kind| kind.word().to_owned());
-    OpenError::Damaged { table, row: loaded.row, kind, id: loaded.id.clone(), why: why.to_owned() }
+fn damaged(loaded: &LoadedRow, why: &str) -> OpenError {
+    let kind = match Kind::from_number(loaded.kind) {
+        Some(kind) => kind.word().to_owned(),
+        None if loaded.row == HEAD_ROW => "head of".to_owned(),
+        None => format!("kind {}", loaded.kind),
+    };
+    let (row, id) = (loaded.row, loaded.id.clone());
+    OpenError::Damaged { table: "objects", row, kind, id, why: why.to_owned() }
 }

@@ -35,10 +35,15 @@ impl Rows {
         self.places.get(key).copied()
     }
 
-    /// A number for a new row: one more than any before it.
+    /// A number for a new object's row, after all before it. It is even; 0 is that of the head.
     pub(super) fn next_row(&mut self) -> i64 {
-        self.last_row += 1;
+        self.last_row += 2;
         self.last_row
+    }
+
+    /// The row of the payload of the object in `row`.
+    pub(super) fn payload_row(row: i64) -> i64 {
+        row + 1
     }
 
     /// Records where an object lies now. `None`: nowhere.

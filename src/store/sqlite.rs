@@ -1,14 +1,23 @@
 //! The durable copy: SQLite with a write-ahead log, synced at every commit.
 
-use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous,
+};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 use tokio::sync::Mutex;
 
 use super::log::{Batch, Log, LogError, Row};
+use super::rows::Rows;
 use crate::domain::change::Key;
+use crate::seal::keyring::Keyring;
+
+/// Number of the row that holds the head of the store.
+pub(super) const HEAD_ROW: i64 = 0;
+/// It is of no kind that an object has.
+pub(super) const HEAD_KIND: i64 = 0;
 
 /// Rows in one statement. A row takes six parameters of SQLite's 32,766.
 const STATEMENT_ROWS_MAX: usize = 512;
@@ -17,15 +26,23 @@ const STATEMENT_ROWS_MAX: usize = 512;
 /// size of its own.
 const PREPARED_ROWS_MAX: usize = 64;
 
+/// Bytes of a page of a new database. A page of the log costs two system calls whatever its size, and
+/// a batch of small secrets fills several.
+const PAGE_BYTES: u32 = 8192;
+
 /// Pages of the write-ahead log that trigger moving them into the database: 4 MiB. The log is then
 /// written over from its beginning; a file that keeps its size syncs twice as fast as one that
 /// grows.
-const CHECKPOINT_PAGES: &str = "1000";
+const CHECKPOINT_PAGES: &str = "500";
 
 pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
+        .page_size(PAGE_BYTES)
+        // One process, one connection: its index of the log lies in its own memory, and no commit
+        // has to ask the file system for locks.
+        .locking_mode(SqliteLockingMode::Exclusive)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         // What is deleted is overwritten, sealed as it was.
@@ -36,24 +53,80 @@ pub(super) fn options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// The one connection that writes.
+/// The open database: one connection, which the writer and the readers of payloads take in turns.
+#[derive(Clone)]
+pub(super) struct Database(Arc<Mutex<Option<SqliteConnection>>>);
+
+impl Database {
+    pub(super) fn new(connection: SqliteConnection) -> Database {
+        Database(Arc::new(Mutex::new(Some(connection))))
+    }
+
+    /// The version and sealed bytes of the payload that belongs to the object in `row`.
+    pub(super) async fn payload(&self, row: i64) -> Result<Option<(u64, Vec<u8>)>, LogError> {
+        let mut connection = self.0.lock().await;
+        let connection = connection.as_mut().ok_or(LogError::Closed)?;
+        let row = sqlx::query("SELECT version, sealed FROM objects WHERE row = ?")
+            .bind(Rows::payload_row(row))
+            .fetch_optional(connection)
+            .await
+            .map_err(LogError::Database)?;
+        let Some(row) = row else { return Ok(None) };
+        let read = || Ok((row.try_get::<i64, _>(0)?.cast_unsigned(), row.try_get(1)?));
+        read().map(Some).map_err(LogError::Database)
+    }
+}
+
+/// Writes batches.
 pub(super) struct Sqlite {
-    connection: SqliteConnection,
+    database: Database,
+    /// Names the store in its head.
+    store_id: String,
     /// The version of the last batch that is known to be durable.
     version: u64,
 }
 
 impl Sqlite {
-    pub(super) fn new(connection: SqliteConnection, version: u64) -> Sqlite {
-        Sqlite { connection, version }
+    pub(super) fn new(database: Database, store_id: String, version: u64) -> Sqlite {
+        Sqlite { database, store_id, version }
+    }
+
+    async fn execute(&self, batch: Batch) -> sqlx::Result<()> {
+        let sql = batch_sql(&batch);
+        let rows = batch.puts.len() + batch.removes.len();
+        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(rows <= PREPARED_ROWS_MAX);
+        for row in batch.removes {
+            query = query.bind(row);
+        }
+        query = query
+            .bind(HEAD_ROW)
+            .bind(HEAD_KIND)
+            .bind(self.store_id.clone())
+            .bind(batch.version.cast_signed())
+            .bind(i64::from(key_id(&batch.head)))
+            .bind(batch.head);
+        for row in batch.puts {
+            query = query
+                .bind(row.row)
+                .bind(row.key.kind() as i64)
+                .bind(row.key.id().to_owned())
+                .bind(row.version.cast_signed())
+                .bind(i64::from(row.key_id))
+                .bind(row.sealed);
+        }
+        let mut connection = self.database.0.lock().await;
+        let connection = connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
+        query.execute(connection).await.map(|_| ())
     }
 
     /// After a failure: is the batch in, is it out, or can nobody say?
-    async fn settle(&mut self, batch_version: u64, error: sqlx::Error) -> Result<(), LogError> {
+    async fn settle(&self, batch_version: u64, error: sqlx::Error) -> Result<(), LogError> {
+        let mut connection = self.database.0.lock().await;
+        let Some(connection) = connection.as_mut() else { return Err(LogError::Unsure(error)) };
         // Not in a transaction any more is fine; anything else shows at the next statement.
-        let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
-        let stored = sqlx::query("SELECT version FROM store WHERE one = 1")
-            .fetch_one(&mut self.connection)
+        let _ = sqlx::query("ROLLBACK").execute(&mut *connection).await;
+        let stored = sqlx::query("SELECT version FROM objects WHERE row = 0")
+            .fetch_one(&mut *connection)
             .await
             .and_then(|row| row.try_get::<i64, _>(0));
         match stored.map(i64::cast_unsigned) {
@@ -67,92 +140,44 @@ impl Sqlite {
 impl Log for Sqlite {
     async fn propose(&mut self, batch: Batch) -> Result<(), LogError> {
         let version = batch.version;
-        // One text with all statements makes one trip to the database's thread.
-        let sql = batch_sql(&batch);
-        let rows = batch.puts.len() + batch.payloads.len() + batch.removes.len();
-        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(rows <= PREPARED_ROWS_MAX);
-        for row in
-            batch.removes.chunks(STATEMENT_ROWS_MAX).flat_map(|chunk| [chunk, chunk]).flatten()
-        {
-            query = query.bind(*row);
-        }
-        for row in batch.puts.into_iter().chain(batch.payloads) {
-            let kind = row.key.kind() as i64;
-            query = query
-                .bind(row.row)
-                .bind(kind)
-                .bind(row.key.id().to_owned())
-                .bind(row.version.cast_signed())
-                .bind(i64::from(row.key_id))
-                .bind(row.sealed);
-        }
-        query = query.bind(version.cast_signed()).bind(batch.head);
-        match query.execute(&mut self.connection).await {
-            Ok(_) => {}
-            Err(error) => self.settle(version, error).await?,
+        if let Err(error) = self.execute(batch).await {
+            self.settle(version, error).await?;
         }
         self.version = version;
         Ok(())
     }
 
     async fn close(self) {
-        if let Err(error) = self.connection.close().await {
+        let Some(connection) = self.database.0.lock().await.take() else { return };
+        if let Err(error) = connection.close().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "closing the database");
         }
     }
 }
 
-/// The statements of a batch, with a parameter for every value, in the order in which `propose`
-/// binds them.
+/// The text of a batch, with a parameter for every value, in the order in which they are bound.
+/// What fits into one statement is one: it is a transaction by itself, and one trip to the
+/// database's thread.
 fn batch_sql(batch: &Batch) -> String {
-    let mut sql = String::from("BEGIN IMMEDIATE;");
+    let mut statements = Vec::new();
     for chunk in batch.removes.chunks(STATEMENT_ROWS_MAX) {
         let marks = vec!["?"; chunk.len()].join(",");
-        for table in ["objects", "payloads"] {
-            write!(sql, "DELETE FROM {table} WHERE row IN ({marks});").expect(TO_STRING);
-        }
+        statements.push(format!("DELETE FROM objects WHERE row IN ({marks})"));
     }
-    for (table, rows) in [("objects", &batch.puts), ("payloads", &batch.payloads)] {
-        for chunk in rows.chunks(STATEMENT_ROWS_MAX) {
-            let marks = vec!["(?,?,?,?,?,?)"; chunk.len()].join(",");
-            write!(sql, "REPLACE INTO {table}(row,kind,id,version,key_id,sealed) VALUES {marks};")
-                .expect(TO_STRING);
-        }
+    // The head goes first.
+    let mut left = batch.puts.len() + 1;
+    while left > 0 {
+        let count = left.min(STATEMENT_ROWS_MAX);
+        let marks = vec!["(?,?,?,?,?,?)"; count].join(",");
+        statements.push(format!(
+            "REPLACE INTO objects(row,kind,id,version,key_id,sealed) VALUES {marks}"
+        ));
+        left -= count;
     }
-    sql.push_str("UPDATE store SET version=?, head=? WHERE one=1;COMMIT");
-    sql
-}
-
-const TO_STRING: &str = "writing to a string cannot fail";
-
-/// A connection that reads payloads beside the writer.
-pub(super) struct Reader {
-    connection: Mutex<SqliteConnection>,
-    rows: std::sync::Arc<std::sync::RwLock<super::rows::Rows>>,
-}
-
-impl Reader {
-    pub(super) fn new(
-        connection: SqliteConnection,
-        rows: std::sync::Arc<std::sync::RwLock<super::rows::Rows>>,
-    ) -> Reader {
-        Reader { connection: Mutex::new(connection), rows }
+    if let [statement] = &mut statements[..] {
+        return std::mem::take(statement);
     }
-
-    /// The version and sealed bytes of an object's payload.
-    pub(super) async fn payload(&self, key: Key) -> Result<Option<(u64, Vec<u8>)>, LogError> {
-        let place = self.rows.read().expect("no writer of the rows panics").place(&key);
-        let Some(place) = place else { return Ok(None) };
-        let mut connection = self.connection.lock().await;
-        let row = sqlx::query("SELECT version, sealed FROM payloads WHERE row = ?")
-            .bind(place.row)
-            .fetch_optional(&mut *connection)
-            .await
-            .map_err(LogError::Database)?;
-        let Some(row) = row else { return Ok(None) };
-        let read = || Ok((row.try_get::<i64, _>(0)?.cast_unsigned(), row.try_get(1)?));
-        read().map(Some).map_err(LogError::Database)
-    }
+    format!("BEGIN IMMEDIATE;{};COMMIT", statements.join(";"))
 }
 
 /// A row as it was loaded, its key not yet understood.
@@ -165,20 +190,14 @@ pub(super) struct LoadedRow {
     pub sealed: Vec<u8>,
 }
 
-/// Hands every row of a table to `each`, one at a time, so that large payloads are never all in
-/// memory.
+/// Hands every row to `each`, by their numbers and one at a time, so that large payloads are never
+/// all in memory.
 pub(super) async fn for_each_row<E: From<sqlx::Error>>(
     connection: &mut SqliteConnection,
-    table: Table,
     mut each: impl FnMut(LoadedRow) -> Result<(), E>,
 ) -> Result<(), E> {
     use futures_util::TryStreamExt as _;
-    let sql = match table {
-        Table::Objects => "SELECT row, kind, id, version, key_id, sealed FROM objects ORDER BY row",
-        Table::Payloads => {
-            "SELECT row, kind, id, version, key_id, sealed FROM payloads ORDER BY row"
-        }
-    };
+    let sql = "SELECT row, kind, id, version, key_id, sealed FROM objects ORDER BY row";
     let mut rows = sqlx::query(sql).fetch(connection);
     while let Some(row) = rows.try_next().await? {
         each(LoadedRow {
@@ -193,16 +212,15 @@ pub(super) async fn for_each_row<E: From<sqlx::Error>>(
     Ok(())
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Table {
-    Objects,
-    Payloads,
-}
-
 impl Row {
     /// A row for this value, its key id read from the envelope.
     pub(super) fn new(row: i64, key: Key, version: u64, sealed: Vec<u8>) -> Row {
-        let key_id = crate::seal::keyring::Keyring::key_of(&sealed).map_or(0, |id| id.0);
+        let key_id = key_id(&sealed);
         Row { row, key, version, key_id, sealed }
     }
+}
+
+/// The key that a sealed value names.
+pub(super) fn key_id(sealed: &[u8]) -> u32 {
+    Keyring::key_of(sealed).map_or(0, |id| id.0)
 }

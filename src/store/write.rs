@@ -1,21 +1,18 @@
 //! The writer: one task that takes whatever waits and makes it durable together.
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, RwLock};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::codec;
-use super::log::{Batch, Log, LogError, Row};
-use super::rows::{Place, Rows};
+use super::draft::Decider;
+use super::log::{Log, LogError};
 use super::{Commit, Inner};
-use crate::domain::change::{Change, Changed, Key, Object};
-use crate::domain::id::Entropy;
+use crate::domain::change::{Change, Changed};
 use crate::domain::meta::{Stamp, Version};
-use crate::domain::refusal::{Reason, Refusal};
-use crate::domain::time::Clock;
+use crate::domain::refusal::Refusal;
 use crate::domain::view::View;
 
 /// Writes that wait at most; a request beyond them waits for its place in the queue.
@@ -67,38 +64,44 @@ pub(super) async fn submit(
 }
 
 /// Everything the writer task owns.
+///
+/// Two batches are in work at a time: one is becoming durable, and the next one grows. A write is
+/// decided and sealed as it comes, on what all writes before it will leave behind; it is answered,
+/// even with a refusal, once those are durable. Should they fail, it fails with them.
 pub(super) struct Writer<L> {
-    pub inner: std::sync::Weak<Inner>,
-    pub queue: mpsc::Receiver<Proposal>,
-    pub log: L,
-    pub view: View,
-    pub rows: Arc<RwLock<Rows>>,
-    pub keyring: Arc<crate::seal::keyring::Keyring>,
-    pub clock: Arc<dyn Clock>,
-    pub entropy: Arc<dyn Entropy>,
+    inner: Weak<Inner>,
+    queue: mpsc::Receiver<Proposal>,
+    log: L,
+    decider: Decider,
+    /// Of the batch that grows.
+    decided: Vec<Decided>,
+    /// As of the last batch that is durable.
+    durable: View,
 }
 
 /// One write of a batch, decided but not yet durable.
-type Decided = (oneshot::Sender<Result<Applied, WriteError>>, Result<Applied, WriteError>);
+struct Decided {
+    answer: oneshot::Sender<Result<Applied, WriteError>>,
+    outcome: Result<Applied, WriteError>,
+}
 
 impl<L: Log> Writer<L> {
+    pub(super) fn new(
+        inner: Weak<Inner>,
+        queue: mpsc::Receiver<Proposal>,
+        log: L,
+        decider: Decider,
+    ) -> Self {
+        let durable = decider.view.clone();
+        Writer { inner, queue, log, decider, decided: Vec::new(), durable }
+    }
+
     /// Writes until the last handle is gone or `stop` is called, and then what still waits.
     ///
-    /// A batch is what has come while the one before it became durable; none waits for more. The
-    /// next requests are then decoded and sealed while this batch is being written.
+    /// A batch is what has come while the one before it became durable; none waits for more.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        let mut proposals = Vec::with_capacity(BATCH_MAX);
-        loop {
-            tokio::select! {
-                biased;
-                taken = self.queue.recv_many(&mut proposals, BATCH_MAX) => if taken == 0 { break },
-                () = stop.cancelled() => {
-                    // What is queued already is written; what comes after is refused.
-                    self.queue.close();
-                    if self.queue.recv_many(&mut proposals, BATCH_MAX).await == 0 { break }
-                }
-            }
-            if let Err(error) = self.write(std::mem::take(&mut proposals)).await {
+        while self.receive(&stop).await {
+            if let Err(error) = self.write().await {
                 tracing::error!(error = &error as &dyn std::error::Error, "writing has stopped");
                 break;
             }
@@ -106,140 +109,103 @@ impl<L: Log> Writer<L> {
         self.log.close().await;
     }
 
-    /// Decides and writes one batch. Fails only if no write may follow.
-    async fn write(&mut self, proposals: Vec<Proposal>) -> Result<(), LogError> {
-        let mut view = self.view.clone();
-        let mut draft = Draft::default();
-        let mut decided = Vec::with_capacity(proposals.len());
-        for proposal in proposals {
-            let outcome = self.decide(&mut view, &mut draft, proposal.decide);
-            decided.push((proposal.answer, outcome));
+    /// Decides what waits, or waits for the first to come. False when none will come any more.
+    async fn receive(&mut self, stop: &CancellationToken) -> bool {
+        let mut taken = Vec::new();
+        while self.decided.len() + taken.len() < BATCH_MAX
+            && let Ok(proposal) = self.queue.try_recv()
+        {
+            taken.push(proposal);
         }
-        if draft.changed.is_empty() && draft.rows.is_empty() {
+        if self.decided.is_empty() && taken.is_empty() {
+            let proposal = tokio::select! {
+                biased;
+                proposal = self.queue.recv() => proposal,
+                () = stop.cancelled() => {
+                    // What is queued already is written; what comes after is refused.
+                    self.queue.close();
+                    self.queue.recv().await
+                }
+            };
+            taken.extend(proposal);
+        }
+        self.decided.extend(taken.into_iter().map(|proposal| self.decider.answer(proposal)));
+        !self.decided.is_empty()
+    }
+
+    /// Makes the batch durable that has grown, while the next one grows. Fails only if no write may
+    /// follow.
+    async fn write(&mut self) -> Result<(), LogError> {
+        let decided = std::mem::take(&mut self.decided);
+        let mut draft = self.decider.take();
+        if draft.changed.is_empty() {
             answer(decided);
             return Ok(());
         }
-        let (batch, undo) = self.seal(&draft, view.version().index);
-        match self.log.propose(batch).await {
-            Ok(()) => {
-                self.view = view;
-                self.publish(draft.changed);
-                answer(decided);
-                Ok(())
-            }
-            Err(error) => {
-                self.undo(undo);
-                refuse_all(decided, &first_cause(&error));
-                match error {
-                    LogError::Database(_) => {
-                        tracing::error!(
-                            error = &error as &dyn std::error::Error,
-                            "a batch of writes failed"
-                        );
-                        Ok(())
-                    }
-                    LogError::Unsure(_) => Err(error),
-                }
-            }
+        let view = self.decider.view.clone();
+        let batch = self.decider.batch(&mut draft);
+        let written = self.log.propose(batch);
+        let Err(error) = grow(written, &mut self.queue, &mut self.decider, &mut self.decided).await
+        else {
+            self.durable = view;
+            self.publish(draft.changed);
+            answer(decided);
+            return Ok(());
+        };
+        let next = self.decider.take();
+        self.decider.undo([next, draft], self.durable.clone());
+        let cause = first_cause(&error);
+        refuse_all(decided, &cause);
+        refuse_all(std::mem::take(&mut self.decided), &cause);
+        if let LogError::Database(_) = error {
+            tracing::error!(error = &error as &dyn std::error::Error, "a batch of writes failed");
+            return Ok(());
         }
-    }
-
-    fn decide(
-        &self,
-        view: &mut View,
-        draft: &mut Draft,
-        decide: Decision,
-    ) -> Result<Applied, WriteError> {
-        let version = Version { index: view.version().index + 1 };
-        let stamp = Stamp { version, now: self.clock.now() };
-        let decided = catch_unwind(AssertUnwindSafe(|| decide(view, stamp)));
-        let changes = decided.unwrap_or_else(|_| {
-            // The panic itself has been printed; the write is the one thing that is lost.
-            Err(Refusal::front(Reason::Unknown, "internal error: the request could not be decided"))
-        })?;
-        if changes.is_empty() {
-            return Ok(Applied { version: view.version(), changed: Vec::new() });
-        }
-        let changed = view.apply(&changes, stamp);
-        for item in &changed {
-            draft.rows.insert(item.key, item.new.clone().map(|object| (object, version)));
-            if item.new.is_none() {
-                draft.payloads.remove(&item.key);
-            }
-        }
-        for change in changes {
-            if let Change::PutPayload(key, sealed) = change {
-                draft.payloads.insert(key, sealed.0);
-            }
-        }
-        draft.changed.extend(changed.iter().cloned());
-        Ok(Applied { version, changed })
-    }
-
-    /// Seals what the batch leaves behind: of an object that several writes touched, the last.
-    /// Returns the batch, and where everything lay before it, should it fail.
-    fn seal(&self, draft: &Draft, version: u64) -> (Batch, Vec<(Key, Option<Place>)>) {
-        let mut batch = Batch { version, ..Batch::default() };
-        let mut undo = Vec::with_capacity(draft.rows.len());
-        let mut rows = self.rows.write().expect("no writer of the rows panics");
-        for (key, state) in &draft.rows {
-            let before = rows.place(key);
-            undo.push((*key, before));
-            let Some((object, version)) = state else {
-                if let Some(place) = before {
-                    batch.removes.push(place.row);
-                }
-                rows.set(&self.keyring, *key, None);
-                continue;
-            };
-            let row = before.map_or_else(|| rows.next_row(), |place| place.row);
-            let mut payload = before.and_then(|place| place.payload);
-            if let Some(sealed) = draft.payloads.get(key) {
-                payload = Some(PAYLOAD_VERSION);
-                batch.payloads.push(Row::new(row, *key, PAYLOAD_VERSION, sealed.clone()));
-            }
-            let value = codec::object_value(key, version.index);
-            let sealed = self.keyring.seal(value, &codec::encode(object), &*self.entropy).0;
-            batch.puts.push(Row::new(row, *key, version.index, sealed));
-            rows.set(&self.keyring, *key, Some(Place { row, version: version.index, payload }));
-        }
-        batch.head =
-            self.keyring.seal(codec::head_value(version), &rows.digest(), &*self.entropy).0;
-        (batch, undo)
-    }
-
-    fn undo(&self, places: Vec<(Key, Option<Place>)>) {
-        let mut rows = self.rows.write().expect("no writer of the rows panics");
-        for (key, place) in places {
-            rows.set(&self.keyring, key, place);
-        }
+        Err(error)
     }
 
     fn publish(&self, changes: Vec<Changed>) {
         let Some(inner) = self.inner.upgrade() else { return };
-        let commit = Arc::new(Commit { changes, view: self.view.clone() });
+        let commit = Arc::new(Commit { changes, view: self.durable.clone() });
         let mut view = inner.view.write().expect("no reader of the view panics");
-        *view = self.view.clone();
+        *view = self.durable.clone();
         // Nobody listening is fine.
         let _ = inner.commits.send(commit);
     }
 }
 
-/// Payloads are written once with their object and never changed, so all have one version.
-pub(crate) const PAYLOAD_VERSION: u64 = 1;
+/// Waits until a batch is written; decides meanwhile what comes.
+async fn grow(
+    written: impl Future<Output = Result<(), LogError>>,
+    queue: &mut mpsc::Receiver<Proposal>,
+    decider: &mut Decider,
+    decided: &mut Vec<Decided>,
+) -> Result<(), LogError> {
+    let mut written = pin!(written);
+    let mut is_open = true;
+    loop {
+        let has_room = decided.len() < BATCH_MAX;
+        tokio::select! {
+            biased;
+            outcome = &mut written => return outcome,
+            proposal = queue.recv(), if is_open && has_room => match proposal {
+                Some(proposal) => decided.push(decider.answer(proposal)),
+                None => is_open = false,
+            }
+        }
+    }
+}
 
-/// What a batch leaves behind.
-#[derive(Default)]
-struct Draft {
-    changed: Vec<Changed>,
-    rows: BTreeMap<Key, Option<(Object, Version)>>,
-    payloads: BTreeMap<Key, Vec<u8>>,
+impl Decider {
+    fn answer(&mut self, proposal: Proposal) -> Decided {
+        Decided { answer: proposal.answer, outcome: self.decide(proposal.decide) }
+    }
 }
 
 fn answer(decided: Vec<Decided>) {
-    for (sender, outcome) in decided {
+    for Decided { answer, outcome } in decided {
         // Who asked may have gone away; the write stands all the same.
-        let _ = sender.send(outcome);
+        let _ = answer.send(outcome);
     }
 }
 
@@ -253,21 +219,27 @@ fn first_cause(error: &dyn std::error::Error) -> String {
 }
 
 fn refuse_all(decided: Vec<Decided>, error: &str) {
-    for (sender, outcome) in decided {
+    for Decided { answer, outcome } in decided {
         let outcome = match outcome {
             Err(refused) => Err(refused),
             Ok(_) => Err(WriteError::Failed(error.to_owned())),
         };
-        let _ = sender.send(outcome);
+        let _ = answer.send(outcome);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::RwLock;
+
+    use tokio::sync::Semaphore;
+
+    use super::super::log::Batch;
+    use super::super::rows::Rows;
     use super::*;
-    use crate::domain::id::{SecretId, Stream};
+    use crate::domain::id::{Entropy, SecretId, Stream};
     use crate::domain::secret::{Fingerprint, Secret, SecretSpec};
-    use crate::domain::time::Timestamp;
+    use crate::domain::time::{Clock, Timestamp};
     use crate::seal::keyring::Keyring;
     use crate::seal::unlock::UnlockKey;
 
@@ -283,15 +255,20 @@ mod tests {
         }
     }
 
-    /// A log that keeps the versions it was given, and fails when told to.
+    /// A log that keeps the versions it was given, and is slow or fails when told to.
     #[derive(Clone, Default)]
     struct Scripted {
         durable: Arc<RwLock<Vec<u64>>>,
         failures: Arc<RwLock<Vec<LogError>>>,
+        /// Each write takes one, if there is such a thing.
+        permits: Option<Arc<Semaphore>>,
     }
 
     impl Log for Scripted {
         async fn propose(&mut self, batch: Batch) -> Result<(), LogError> {
+            if let Some(permits) = &self.permits {
+                permits.acquire().await.expect("never closed").forget();
+            }
             if let Some(error) = self.failures.write().expect("a test's lock").pop() {
                 return Err(error);
             }
@@ -305,16 +282,15 @@ mod tests {
     fn writer(log: Scripted) -> (mpsc::Sender<Proposal>, Writer<Scripted>) {
         let (keyring, _) = Keyring::make("store", &UnlockKey::from_bytes([1; 32]), &Fixed);
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        let writer = Writer {
-            inner: std::sync::Weak::new(),
-            queue: waiting,
-            log,
+        let decider = Decider {
             view: View::default(),
             rows: Arc::default(),
             keyring: Arc::new(keyring),
             clock: Arc::new(Fixed),
             entropy: Arc::new(Fixed),
+            draft: Default::default(),
         };
+        let writer = Writer::new(Weak::new(), waiting, log, decider);
         (queue, writer)
     }
 
@@ -376,6 +352,48 @@ mod tests {
         submit(&queue, count(&found)).await.expect("reading is no write");
         assert_eq!(*found.read().expect("a test's lock"), 0);
         assert_eq!(submit(&queue, put(1)).await.expect("written").version.index, 1);
+    }
+
+    #[tokio::test]
+    async fn a_write_decided_on_top_of_one_that_fails_fails_with_it() {
+        let permits = Arc::new(Semaphore::new(0));
+        let log = Scripted { permits: Some(permits.clone()), ..Default::default() };
+        log.failures
+            .write()
+            .expect("a test's lock")
+            .push(LogError::Database(sqlx::Error::WorkerCrashed));
+        let (queue, writer) = writer(log.clone());
+        let rows = writer.decider.rows.clone();
+        tokio::spawn(writer.run(CancellationToken::new()));
+        let found = Arc::default();
+        let (first, second, seen, ()) = tokio::join!(
+            submit(&queue, put(1)),
+            async {
+                // The first is on its way to the log by then.
+                tokio::task::yield_now().await;
+                submit(&queue, put(2)).await
+            },
+            async {
+                tokio::task::yield_now().await;
+                submit(&queue, count(&found)).await
+            },
+            async {
+                while *found.read().expect("a test's lock") == 0 {
+                    tokio::task::yield_now().await;
+                }
+                permits.add_permits(1);
+            },
+        );
+        assert!(matches!(first, Err(WriteError::Failed(_))));
+        assert!(matches!(second, Err(WriteError::Failed(_))));
+        assert!(matches!(seen, Err(WriteError::Failed(_))), "it saw what is not there");
+        assert_eq!(*found.read().expect("a test's lock"), 2);
+        assert_eq!(rows.read().expect("a test's lock").digest(), Rows::default().digest());
+
+        permits.add_permits(2);
+        assert_eq!(submit(&queue, put(3)).await.expect("written").version.index, 1);
+        submit(&queue, count(&found)).await.expect("reading is no write");
+        assert_eq!(*found.read().expect("a test's lock"), 1);
     }
 
     #[tokio::test]

@@ -12,12 +12,12 @@ use crate::kit::scratch::Scratch;
 use crate::kit::start::Places;
 
 /// The rows' numbers are in this column.
-const TABLES: [(&str, &str, &[&str]); 4] = [
-    ("store", "one", &["id", "version", "head"]),
+const TABLES: [(&str, &str, &[&str]); 2] = [
     ("keyring", "id", &["id", "usage", "sealed"]),
     ("objects", "row", &["row", "kind", "id", "version", "key_id", "sealed"]),
-    ("payloads", "row", &["row", "kind", "id", "version", "key_id", "sealed"]),
 ];
+const KEYRING: usize = 0;
+const OBJECTS: usize = 1;
 
 /// Bytes of a sealed value: format, key id, commitment, nonce, and the first of what is sealed; a
 /// negative one counts from the end.
@@ -150,19 +150,22 @@ impl Damage {
         // All rows are there as they were sealed: only together are they wrong.
         let whole = "not as it was last written".to_owned();
         match *self {
-            Damage::Flip { table: 0, column: "id", .. } => vec!["keyring".into()],
-            Damage::Flip { table: 0, .. } | Damage::Empty { .. } => vec![whole],
+            // The head names the store in everything that is sealed, the keys first of all.
+            Damage::Flip { table: OBJECTS, row: 0, column: "id", .. } => vec!["keyring".into()],
+            Damage::Empty { .. } => vec![whole, "the keyring has no key".to_owned()],
+            Damage::Delete { table: OBJECTS, row: 0 } => vec![whole],
+            Damage::Flip { table: OBJECTS, row: 0, column: "row", .. } => vec![whole],
             Damage::Flip { table, column: "row", row, .. } => {
-                vec![whole, place(table, row + 1000), place(3, row)]
+                vec![whole, place(table, row + 1000), place(table, row + 1)]
             }
             Damage::Flip { table, row, .. } => vec![place(table, row)],
             Damage::Swap { table, row, other_table, other } => {
                 vec![place(table, row), place(other_table, other)]
             }
-            Damage::Delete { table: 1, row } => vec![place(1, row)],
+            Damage::Delete { table: KEYRING, row } => vec![place(KEYRING, row)],
             // An object that is missing shows at its payload, if it has one.
-            Damage::Delete { table: 2, row } => vec![whole, place(3, row)],
-            Damage::Delete { .. } | Damage::Revive { .. } => vec![whole],
+            Damage::Delete { table, row } => vec![whole, place(table, row + 1)],
+            Damage::Revive { .. } => vec![whole],
         }
     }
 }
@@ -202,7 +205,7 @@ fn damages(database: &mut Database) -> Vec<Damage> {
             all.push(Damage::Delete { table, row });
         }
     }
-    for tables in [&["store", "keyring"][..], &["objects", "payloads"], &["store", "payloads"]] {
+    for tables in [&["keyring"][..], &["objects"]] {
         all.push(Damage::Empty { tables });
     }
     // Every row with the next, so with one of its own kind, of another kind and of another table.
