@@ -122,15 +122,20 @@ impl<K> Id<K> {
 /// Writes the lowest `out.len()` base-36 digits of the big-endian number `bytes`, left-padded with
 /// zeros.
 pub fn base36(bytes: &[u8], out: &mut [u8]) {
-    let mut number = bytes.to_vec();
+    // Four bytes at a time, the highest first.
+    let mut number: Vec<u32> = bytes
+        .rchunks(4)
+        .rev()
+        .map(|chunk| chunk.iter().fold(0, |sum, byte| (sum << 8) | u32::from(*byte)))
+        .collect();
     for digit in out.iter_mut().rev() {
-        let mut rest = 0u32;
-        for byte in &mut number {
-            let value = (rest << 8) | u32::from(*byte);
-            *byte = u8::try_from(value / 36).expect("the quotient of a byte step fits a byte");
+        let mut rest = 0u64;
+        for limb in &mut number {
+            let value = (rest << 32) | u64::from(*limb);
+            *limb = u32::try_from(value / 36).expect("the quotient of a step fits a limb");
             rest = value % 36;
         }
-        *digit = DIGITS[rest as usize];
+        *digit = DIGITS[usize::try_from(rest).expect("below 36")];
     }
 }
 

@@ -37,23 +37,27 @@ pub mod base64_bytes {
 /// The Engine's text for anything else, with the offset of the first byte that does not fit.
 pub fn decode_base64(text: &str) -> Result<Vec<u8>, String> {
     use base64::Engine as _;
-    let stripped;
-    let text = if text.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
-        stripped = text.replace(['\n', '\r'], "");
-        &stripped
-    } else {
-        text
-    };
-    base64::engine::general_purpose::STANDARD.decode(text).map_err(|error| {
-        let at = match error {
-            base64::DecodeError::InvalidByte(at, _)
-            | base64::DecodeError::InvalidLastSymbol(at, _) => at,
-            base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => {
-                text.len() / 4 * 4
+    let engine = base64::engine::general_purpose::STANDARD;
+    let (error, text) = match engine.decode(text) {
+        Ok(bytes) => return Ok(bytes),
+        Err(_) if text.contains(['\n', '\r']) => {
+            let stripped = text.replace(['\n', '\r'], "");
+            match engine.decode(&stripped) {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => (error, std::borrow::Cow::Owned(stripped)),
             }
-        };
-        format!("illegal base64 data at input byte {at}")
-    })
+        }
+        Err(error) => (error, std::borrow::Cow::Borrowed(text)),
+    };
+    let at = match error {
+        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => {
+            at
+        }
+        base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => {
+            text.len() / 4 * 4
+        }
+    };
+    Err(format!("illegal base64 data at input byte {at}"))
 }
 
 /// Declares an enumeration of the Engine API: its variants, their texts, and the text with which an

@@ -1,5 +1,8 @@
 //! Names: which are well formed, and when two of them are the same.
 
+use std::borrow::Borrow;
+use std::sync::Arc;
+
 use super::refusal::Refusal;
 
 /// The longest name of a secret or config, in bytes.
@@ -7,18 +10,25 @@ pub const PAYLOAD_NAME_LEN_MAX: usize = 64;
 /// The longest name of a service, in bytes.
 pub const SERVICE_NAME_LEN_MAX: usize = 63;
 
-/// A name as it is indexed: two names are the same when their keys are.
+/// A name as it is indexed: two names are the same when their keys are. Clones are cheap, since an
+/// index that changes copies its neighbours.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NameKey(String);
+pub struct NameKey(Arc<str>);
 
 impl NameKey {
     /// The key of a name.
     pub fn new(name: &str) -> NameKey {
-        NameKey(name.to_lowercase())
+        NameKey(NameKey::fold(name).into())
     }
 
-    /// The name in lower case.
-    pub fn as_str(&self) -> &str {
+    /// The text that a name's key holds: the name in lower case.
+    pub fn fold(name: &str) -> String {
+        name.to_lowercase()
+    }
+}
+
+impl Borrow<str> for NameKey {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -99,12 +99,12 @@ impl View {
 
     /// The service of this name, ignoring case.
     pub fn service_named(&self, name: &str) -> Option<&Arc<Service>> {
-        self.services.get(self.service_names.get(&NameKey::new(name))?)
+        self.services.get(self.service_names.get(NameKey::fold(name).as_str())?)
     }
 
     /// The secret of this name, ignoring case.
     pub fn secret_named(&self, name: &str) -> Option<&Arc<Secret>> {
-        self.secrets.get(self.secret_names.get(&NameKey::new(name))?)
+        self.secrets.get(self.secret_names.get(NameKey::fold(name).as_str())?)
     }
 
     /// The tasks of a service, by id; also of one that is gone.
@@ -257,7 +257,7 @@ impl View {
             }
             Object::Service(service) => {
                 self.services.remove(&service.id);
-                self.service_names.remove(&NameKey::new(&service.spec.name));
+                self.service_names.remove(NameKey::fold(&service.spec.name).as_str());
                 for secret in secrets_of(&service.spec) {
                     self.secret_services.remove(&(secret, service.id));
                 }
@@ -272,7 +272,7 @@ impl View {
             }
             Object::Secret(secret) => {
                 self.secrets.remove(&secret.id);
-                self.secret_names.remove(&NameKey::new(&secret.spec.name));
+                self.secret_names.remove(NameKey::fold(&secret.spec.name).as_str());
             }
         }
     }
