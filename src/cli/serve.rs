@@ -37,7 +37,9 @@ pub(super) fn block_on(
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let threads = config.threads.unwrap_or(cores.saturating_sub(1).max(1));
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(threads).enable_all().build()?;
+    // What the database's thread has done is looked at between any two other tasks: whatever waits
+    // for the next commit waits for that.
+    let runtime = runtime.worker_threads(threads).global_queue_interval(1).enable_all().build()?;
     let done = runtime.block_on(future);
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     done
