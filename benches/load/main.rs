@@ -45,11 +45,13 @@ const SETTLE_TIME: Duration = Duration::from_millis(200);
 
 const CONNECTIONS: usize = 16;
 const SECRET_BYTES: usize = 1024;
-/// Secrets held when they are inspected and listed. The two rows about creating make all of them
-/// (1,000 and 9,000) on any machine that manages 900 a second.
+/// Secrets held when they are inspected and listed.
 const SECRETS: usize = 10_000;
 const CREATE_SINGLE_PER_TURN: usize = 200;
-const CREATE_PER_TURN: usize = 1_800;
+const CREATE_PER_TURN: usize = 5_000;
+/// Creations at the beginning of a turn that do not count: a server that has been idle takes a while
+/// to wake up, and what is measured is how it works.
+const CREATE_LEAD: usize = 1_000;
 const INSPECT_PER_TURN: usize = 20_000;
 const LIST_PER_TURN: usize = 4;
 const DELETE_PER_TURN: usize = SECRETS / ROUNDS;
@@ -229,8 +231,15 @@ impl Subject {
         self.create_some(CREATE_SINGLE_PER_TURN, 1)
     }
 
+    /// Creates, and deletes again what it has created: every turn finds the store as the first did.
     fn create(&mut self) -> Result<Work> {
-        self.create_some(CREATE_PER_TURN, CONNECTIONS)
+        let before = self.ids.len();
+        self.create_some(CREATE_LEAD, CONNECTIONS)?;
+        let work = self.create_some(CREATE_PER_TURN, CONNECTIONS)?;
+        while self.ids.len() > before {
+            self.delete_some(self.ids.len() - before)?;
+        }
+        Ok(work)
     }
 
     fn create_some(&mut self, count: usize, connections: usize) -> Result<Work> {
@@ -244,7 +253,7 @@ impl Subject {
         Ok(work)
     }
 
-    /// Makes up what a slow server had no time for, and sees to it that the list is complete.
+    /// Creates what is missing, and sees to it that the list is complete.
     fn fill(&mut self) -> Result<()> {
         while self.ids.len() < SECRETS {
             self.create_some((SECRETS - self.ids.len()).min(CREATE_PER_TURN), CONNECTIONS)?;
@@ -274,7 +283,11 @@ impl Subject {
     }
 
     fn delete(&mut self) -> Result<Work> {
-        let ids = &self.ids[self.ids.len().saturating_sub(DELETE_PER_TURN)..];
+        self.delete_some(DELETE_PER_TURN)
+    }
+
+    fn delete_some(&mut self, count: usize) -> Result<Work> {
+        let ids = &self.ids[self.ids.len().saturating_sub(count)..];
         let work = self.many.drive(&mut self.delete, ids, TURN_TIME_MAX, |_| Ok(()))?;
         let first = self.ids.len() - ids.len();
         self.ids.drain(first..first + work.count);
