@@ -12,6 +12,7 @@ use super::context::Api;
 use super::decode;
 use super::error::{ErrorResponse, Failure, empty, json};
 use super::query::Query;
+use super::system::host_name;
 use crate::domain::cluster::{
     ADDRESS_POOL_DEFAULT, Cluster, ClusterSpec, DATA_PATH_PORT_DEFAULT, JoinTokens,
     SUBNET_SIZE_DEFAULT,
@@ -138,6 +139,7 @@ fn check_init(wish: SwarmInitRequest) -> Result<SwarmWish, Failure> {
         text => Availability::parse(text).ok_or_else(|| unknown(Availability::unknown(text)))?,
     };
     Ok(SwarmWish {
+        hostname: host_name(),
         listen_addr,
         advertise_addr,
         spec: wish.spec.with_defaults(),

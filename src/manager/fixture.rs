@@ -81,6 +81,7 @@ impl Fixture {
     /// Makes a swarm; its id is that of the manager's node.
     pub async fn init(&self) -> NodeId {
         let wish = SwarmWish {
+            hostname: "manager".into(),
             listen_addr: "127.0.0.1:0".parse().expect("an address"),
             advertise_addr: "127.0.0.1:2377".parse().expect("an address"),
             spec: ClusterSpec::default(),

@@ -18,10 +18,11 @@ use crate::domain::cluster::{Cluster, ClusterSpec, HEARTBEAT_PERIOD_DEFAULT};
 use crate::domain::id::{ClusterId, NodeId};
 use crate::domain::intent::{Actor, Intent, NewSwarm};
 use crate::domain::node::{
-    Availability, Certificate, ManagerStatus, Node, NodeRole, NodeSpec, NodeState, NodeStatus,
-    Reachability,
+    Availability, Certificate, ManagerStatus, Node, NodeDescription, NodeRole, NodeSpec, NodeState,
+    NodeStatus, Reachability,
 };
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::service::Platform;
 use crate::domain::time::Nanoseconds;
 use crate::store::PayloadError;
 
@@ -46,6 +47,8 @@ pub struct SwarmWish {
     pub spec: ClusterSpec,
     /// Whether the manager's node takes tasks.
     pub availability: Availability,
+    /// Name of this host, by which its node is known until an engine says more.
+    pub hostname: String,
     /// Pools of overlay networks.
     pub default_addr_pool: Vec<String>,
     /// Prefix length of an overlay network's subnet.
@@ -150,7 +153,7 @@ impl Manager {
             data_path_port: wish.data_path_port,
             barred: Default::default(),
         };
-        let node = manager_node(node_id, &cluster, wish.availability);
+        let node = manager_node(node_id, &cluster, wish.availability, wish.hostname);
         let signing_key = self.seal(Key::Cluster(cluster.id), &root.key_bytes()).bytes;
         // The socket first: a swarm whose door cannot open is not made. With a swarm there already
         // the address is its own, so that refusal must come before.
@@ -307,7 +310,14 @@ impl Manager {
 }
 
 /// The manager's own node, before any engine is attached to it.
-fn manager_node(id: NodeId, cluster: &Cluster, availability: Availability) -> Node {
+fn manager_node(
+    id: NodeId,
+    cluster: &Cluster,
+    availability: Availability,
+    hostname: String,
+) -> Node {
+    let os = std::env::consts::OS.to_owned();
+    let platform = Platform { architecture: std::env::consts::ARCH.to_owned(), os };
     Node {
         id,
         meta: Default::default(),
@@ -317,7 +327,7 @@ fn manager_node(id: NodeId, cluster: &Cluster, availability: Availability) -> No
             role: NodeRole::Manager,
             availability,
         },
-        description: None,
+        description: Some(NodeDescription { hostname, platform, ..Default::default() }),
         status: NodeStatus {
             state: NodeState::Down,
             message: "no engine is attached to this manager".into(),

@@ -13,10 +13,12 @@ fn node_ls_marks_this_node_as_leader() {
     assert!(lines[0].starts_with("ID "), "{table}");
     assert!(lines[1].starts_with(&format!("{id} *")), "{table}");
     assert!(lines[1].contains("Leader"), "{table}");
-    let row = "{{.Self}} {{.Status}} {{.Availability}} {{.ManagerStatus}}";
+    let row = "{{.Self}} {{.Hostname}} {{.Status}} {{.Availability}} {{.ManagerStatus}}";
+    let host = docker(&socket, "info -f {{.Name}}").ok();
+    assert!(!host.is_empty());
     assert_eq!(
         docker(&socket, &format!("node ls --format '{row}'")).ok(),
-        "true Down Active Leader"
+        format!("true {host} Down Active Leader")
     );
     assert_eq!(docker(&socket, "node ls -q --filter role=manager").ok(), id);
     assert_eq!(docker(&socket, "node ls -q --filter role=worker").ok(), "");
