@@ -1,12 +1,13 @@
 //! What a node should hold, and the difference to what it holds. Pure: streams are not known here.
 //!
 //! A node holds its tasks from the moment they are assigned until they are deleted. It gets a
-//! secret when a task that is to run there references it, and keeps it until the last task that
-//! does has ended.
+//! secret or config when a task that is to run there references it, and keeps it until the last
+//! task that does has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::id::{NodeId, SecretId, TaskId};
+use crate::domain::change::Key;
+use crate::domain::id::{NodeId, TaskId};
 use crate::domain::task::Task;
 use crate::domain::task_state::TaskState;
 use crate::domain::view::View;
@@ -17,26 +18,28 @@ pub(super) struct Held {
     /// Tasks, with the desired state that was sent: a task's spec never changes, and nothing else
     /// of it matters to an agent.
     tasks: BTreeMap<TaskId, TaskState>,
-    secrets: BTreeSet<SecretId>,
+    /// Secrets and configs.
+    grants: BTreeSet<Key>,
 }
 
 /// What a node should hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
     tasks: BTreeMap<TaskId, TaskState>,
-    /// Secrets of tasks that are to run: sent if the node lacks them.
-    secrets: BTreeSet<SecretId>,
-    /// Secrets of tasks that are told to stop and have not ended: kept if the node has them.
-    spared: BTreeSet<SecretId>,
+    /// Secrets and configs of tasks that are to run: sent if the node lacks them.
+    grants: BTreeSet<Key>,
+    /// Those of tasks that are told to stop and have not ended: kept if the node has them.
+    spared: BTreeSet<Key>,
 }
 
-/// What has to be sent. Secrets that are put come before tasks, those that are removed after.
+/// What has to be sent. Secrets and configs that are put come before tasks, those that are removed
+/// after.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Difference {
-    pub put_secrets: Vec<SecretId>,
+    pub put_grants: Vec<Key>,
     pub put_tasks: Vec<TaskId>,
     pub remove_tasks: Vec<TaskId>,
-    pub remove_secrets: Vec<SecretId>,
+    pub remove_grants: Vec<Key>,
 }
 
 impl Wanted {
@@ -49,20 +52,19 @@ impl Wanted {
             }
             wanted.tasks.insert(task.id, task.desired_state);
             if task.is_live() {
-                wanted.secrets.extend(secrets(view, task));
+                wanted.grants.extend(grants(view, task));
             } else if !task.status.state.is_terminal() {
-                wanted.spared.extend(secrets(view, task));
+                wanted.spared.extend(grants(view, task));
             }
         }
         wanted
     }
 }
 
-/// The secrets of a task that are still there. One that is gone cannot be sent; the task fails with
-/// a clear message.
-fn secrets<'v>(view: &'v View, task: &'v Task) -> impl Iterator<Item = SecretId> + 'v {
-    let known = task.secret_ids().filter_map(|id| id.parse().ok());
-    known.filter(|id| view.secret(*id).is_some())
+/// The secrets and configs of a task that are still there. One that is gone cannot be sent; the task
+/// fails with a clear message.
+fn grants<'v>(view: &'v View, task: &'v Task) -> impl Iterator<Item = Key> + 'v {
+    task.grants().filter(|key| view.object(*key).is_some())
 }
 
 impl Held {
@@ -71,25 +73,25 @@ impl Held {
         let changed =
             |(id, state): (&TaskId, &TaskState)| (self.tasks.get(id) != Some(state)).then_some(*id);
         let gone = |id: &&TaskId| !wanted.tasks.contains_key(id);
-        let given_up = |id: &&SecretId| !wanted.secrets.contains(id) && !wanted.spared.contains(id);
+        let given_up = |key: &&Key| !wanted.grants.contains(key) && !wanted.spared.contains(key);
         Difference {
-            put_secrets: wanted.secrets.difference(&self.secrets).copied().collect(),
+            put_grants: wanted.grants.difference(&self.grants).copied().collect(),
             put_tasks: wanted.tasks.iter().filter_map(changed).collect(),
             remove_tasks: self.tasks.keys().filter(gone).copied().collect(),
-            remove_secrets: self.secrets.iter().filter(given_up).copied().collect(),
+            remove_grants: self.grants.iter().filter(given_up).copied().collect(),
         }
     }
 
-    /// Notes that a secret was sent ahead of the rest.
-    pub(super) fn note_secret(&mut self, id: SecretId) {
-        self.secrets.insert(id);
+    /// Notes that a secret or config was sent ahead of the rest.
+    pub(super) fn note_grant(&mut self, key: Key) {
+        self.grants.insert(key);
     }
 
     /// Notes that the whole difference to what is wanted was sent.
     pub(super) fn note_all(&mut self, wanted: Wanted) {
         self.tasks = wanted.tasks;
-        self.secrets.retain(|id| wanted.spared.contains(id));
-        self.secrets.extend(wanted.secrets);
+        self.grants.retain(|key| wanted.spared.contains(key));
+        self.grants.extend(wanted.grants);
     }
 }
 
@@ -102,8 +104,8 @@ impl Difference {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dispatcher::fixture::{self, secret, secret_id, task_id};
-    use crate::domain::change::{Change, Key};
+    use crate::dispatcher::fixture::{self, config, config_id, secret, secret_id, task_id};
+    use crate::domain::change::Change;
     use crate::domain::meta::{Stamp, Version};
     use crate::domain::time::Timestamp;
     use TaskState::*;
@@ -143,19 +145,25 @@ mod tests {
             let numbers = (0..10).filter(|number| of(*number));
             numbers.map(|number| format!("{sign}{kind}{number}")).collect::<Vec<_>>()
         };
-        let secret = |ids: &Vec<SecretId>| {
-            let ids = ids.clone();
-            move |number| ids.contains(&secret_id(number))
+        let secret = |keys: &Vec<Key>| {
+            let keys = keys.clone();
+            move |number| keys.contains(&Key::Secret(secret_id(number)))
+        };
+        let config = |keys: &Vec<Key>| {
+            let keys = keys.clone();
+            move |number| keys.contains(&Key::Config(config_id(number)))
         };
         let task = |ids: &Vec<TaskId>| {
             let ids = ids.clone();
             move |number| ids.contains(&task_id(number))
         };
         let parts = [
-            name("+", 's', &secret(&difference.put_secrets)),
+            name("+", 's', &secret(&difference.put_grants)),
+            name("+", 'c', &config(&difference.put_grants)),
             name("+", 't', &task(&difference.put_tasks)),
             name("-", 't', &task(&difference.remove_tasks)),
-            name("-", 's', &secret(&difference.remove_secrets)),
+            name("-", 's', &secret(&difference.remove_grants)),
+            name("-", 'c', &config(&difference.remove_grants)),
         ];
         parts.concat().join(" ")
     }
@@ -172,6 +180,19 @@ mod tests {
         assert_eq!(node.after(&[task(2, Running, Remove, &[1, 2])]), "+t2", "it still runs");
         assert_eq!(node.after(&[task(2, Failed, Remove, &[1, 2])]), "-s1 -s2");
         assert_eq!(node.after(&[Change::Remove(Key::Task(task_id(2)))]), "-t2");
+    }
+
+    #[test]
+    fn a_config_comes_and_goes_as_a_secret_does() {
+        let mut node = Follower::default();
+        let both = |state, desired| {
+            let task = fixture::task(self::node(1), 1, state, desired, &[1]);
+            Change::from(fixture::with_configs(task, &[1, 2]))
+        };
+        assert_eq!(node.after(&[secret(1), config(1), config(3)]), "");
+        assert_eq!(node.after(&[both(Assigned, Running)]), "+s1 +c1 +t1", "the other is gone");
+        assert_eq!(node.after(&[both(Running, Shutdown)]), "+t1");
+        assert_eq!(node.after(&[both(Shutdown, Shutdown)]), "-s1 -c1");
     }
 
     #[test]
@@ -204,7 +225,7 @@ mod tests {
     fn what_was_sent_ahead_is_taken_back_when_it_is_not_wanted_after_all() {
         let mut node = Follower::default();
         node.after(&[secret(1)]);
-        node.held.note_secret(secret_id(1));
+        node.held.note_grant(Key::Secret(secret_id(1)));
         assert_eq!(node.after(&[]), "-s1");
     }
 

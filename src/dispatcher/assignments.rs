@@ -9,8 +9,8 @@ use tonic::Status;
 
 use super::assignment_set::{Difference, Held, Wanted};
 use super::feed::{self, Feed, Sender};
-use crate::domain::change::Key;
-use crate::domain::id::{NodeId, SecretId};
+use crate::domain::change::{Key, Object};
+use crate::domain::id::NodeId;
 use crate::domain::view::View;
 use crate::manager::{Manager, Session};
 use crate::seal::secret::SecretBytes;
@@ -38,7 +38,7 @@ pub(super) struct Assignments {
 enum Sent {
     /// The node was sent all of it.
     Whole,
-    /// A secret of it was removed meanwhile: the cluster has to be looked at anew.
+    /// A secret or config of it was removed meanwhile: the cluster has to be looked at anew.
     Outdated,
 }
 
@@ -94,9 +94,9 @@ impl Assignments {
         difference: &Difference,
         held: &mut Held,
     ) -> Result<Sent, Option<Status>> {
-        for id in &difference.put_secrets {
-            let Some(secret) = view.secret(*id) else { continue };
-            let Some(data) = self.open(*id).await.map_err(Some)? else {
+        for key in &difference.put_grants {
+            let Some(object) = view.object(*key) else { continue };
+            let Some(data) = self.open(*key).await.map_err(Some)? else {
                 if chain.is_first() {
                     chain.forget();
                     *held = Held::default();
@@ -105,12 +105,20 @@ impl Assignments {
                 }
                 return Ok(Sent::Outdated);
             };
-            tracing::info!(node = %self.node, secret = %id, "secret sent to node");
+            let (kind, id) = (key.kind().word(), key.id());
+            tracing::info!(node = %self.node, id, "{kind} sent to node");
             let len = data.len();
-            held.note_secret(*id);
-            chain
-                .push(wire::session::update_secret(wire::secret::secret(secret, data)), len)
-                .await?;
+            held.note_grant(*key);
+            let change = match object {
+                Object::Secret(secret) => {
+                    wire::session::update_secret(wire::secret::secret(&secret, data))
+                }
+                Object::Config(config) => {
+                    wire::session::update_config(wire::config::config(&config, data))
+                }
+                _ => continue,
+            };
+            chain.push(change, len).await?;
         }
         for task in difference.put_tasks.iter().filter_map(|id| view.task(*id)) {
             chain.push(wire::session::update_task(wire::task::task(task)), 0).await?;
@@ -118,22 +126,28 @@ impl Assignments {
         for id in &difference.remove_tasks {
             chain.push(wire::session::remove_task(*id), 0).await?;
         }
-        for id in &difference.remove_secrets {
-            tracing::info!(node = %self.node, secret = %id, "secret withdrawn from node");
-            chain.push(wire::session::remove_secret(id.as_str()), 0).await?;
+        for key in &difference.remove_grants {
+            let (kind, id) = (key.kind().word(), key.id());
+            tracing::info!(node = %self.node, id, "{kind} withdrawn from node");
+            let change = match key {
+                Key::Config(id) => wire::session::remove_config(id.as_str()),
+                key => wire::session::remove_secret(key.id()),
+            };
+            chain.push(change, 0).await?;
         }
         chain.flush().await?;
         Ok(Sent::Whole)
     }
 
     /// Opens a payload for the message that is being made; `None` when it was removed.
-    async fn open(&self, id: SecretId) -> Result<Option<Vec<u8>>, Status> {
-        match self.manager.store().payload(Key::Secret(id)).await {
+    async fn open(&self, key: Key) -> Result<Option<Vec<u8>>, Status> {
+        match self.manager.store().payload(key).await {
             Ok(data) => Ok(data.map(SecretBytes::expose_into_vec)),
             Err(error) => {
+                let (kind, id) = (key.kind().word(), key.id());
                 let source = &error as &dyn std::error::Error;
-                tracing::error!(secret = %id, error = source, "a secret cannot be sent to its node");
-                Err(Status::internal("a secret cannot be opened"))
+                tracing::error!(id, error = source, "a {kind} cannot be sent to its node");
+                Err(Status::internal(format!("a {kind} cannot be opened")))
             }
         }
     }

@@ -8,8 +8,9 @@ use tokio_util::sync::CancellationToken;
 use super::feed::Feed;
 use super::hub::Hub;
 use crate::domain::change::Change;
-use crate::domain::container::ContainerSpec;
-use crate::domain::id::{NodeId, SecretId, ServiceId, TaskId};
+use crate::domain::config::{Config, ConfigSpec};
+use crate::domain::container::{ConfigReference, ContainerSpec};
+use crate::domain::id::{ConfigId, NodeId, SecretId, ServiceId, TaskId};
 use crate::domain::meta::Version;
 use crate::domain::node::Availability;
 use crate::domain::secret::{Fingerprint, Secret, SecretReference, SecretSpec};
@@ -26,6 +27,29 @@ pub fn task_id(number: u8) -> TaskId {
 
 pub fn secret_id(number: u8) -> SecretId {
     SecretId::derive([number; 17])
+}
+
+pub fn config_id(number: u8) -> ConfigId {
+    ConfigId::derive([number; 17])
+}
+
+/// A config without data.
+pub fn config(number: u8) -> Change {
+    let spec = ConfigSpec { name: format!("c{number}"), ..Default::default() };
+    let fingerprint = Fingerprint([number; 32]);
+    Config { id: config_id(number), meta: Default::default(), spec, fingerprint }.into()
+}
+
+/// The same task, with references to these configs.
+pub fn with_configs(mut task: Task, configs: &[u8]) -> Task {
+    let reference = |number: &u8| ConfigReference {
+        config_id: config_id(*number).to_string(),
+        config_name: format!("c{number}"),
+        ..Default::default()
+    };
+    let container = Arc::make_mut(&mut task.spec).container_spec.get_or_insert_default();
+    container.configs = configs.iter().map(reference).collect();
+    task
 }
 
 /// A secret without a payload.

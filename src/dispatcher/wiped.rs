@@ -112,7 +112,7 @@ impl hyper::body::Body for Wiped {
 
 /// The bytes of a message, in two parts if it has a secret in it.
 fn frames(message: &AssignmentsMessage) -> (Bytes, Option<Bytes>) {
-    let padding = if wire::session::has_secret(message) { padding() } else { Vec::new() };
+    let padding = if wire::session::has_payload(message) { padding() } else { Vec::new() };
     let length = message.encoded_len() + 2 * padding.len();
     let head = u32::try_from(length).expect("messages are bounded far below").to_be_bytes();
     // All of its room at once: growing would leave copies behind.

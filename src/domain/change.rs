@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::cluster::Cluster;
-use super::id::{ClusterId, NodeId, SecretId, ServiceId, TaskId};
+use super::config::Config;
+use super::id::{ClusterId, ConfigId, NodeId, SecretId, ServiceId, TaskId};
 use super::meta::{Meta, Stamp, Version};
 use super::node::Node;
 use super::secret::Secret;
@@ -23,12 +24,14 @@ pub enum Kind {
     Task = 4,
     /// A secret.
     Secret = 5,
+    /// A config.
+    Config = 6,
 }
 
 impl Kind {
     /// The kind with this number.
     pub fn from_number(number: i64) -> Option<Kind> {
-        [Kind::Cluster, Kind::Node, Kind::Service, Kind::Task, Kind::Secret]
+        [Kind::Cluster, Kind::Node, Kind::Service, Kind::Task, Kind::Secret, Kind::Config]
             .into_iter()
             .find(|kind| *kind as i64 == number)
     }
@@ -41,6 +44,7 @@ impl Kind {
             Kind::Service => "service",
             Kind::Task => "task",
             Kind::Secret => "secret",
+            Kind::Config => "config",
         }
     }
 }
@@ -58,6 +62,8 @@ pub enum Key {
     Task(TaskId),
     /// A secret.
     Secret(SecretId),
+    /// A config.
+    Config(ConfigId),
 }
 
 impl Key {
@@ -69,6 +75,7 @@ impl Key {
             Key::Service(_) => Kind::Service,
             Key::Task(_) => Kind::Task,
             Key::Secret(_) => Kind::Secret,
+            Key::Config(_) => Kind::Config,
         }
     }
 
@@ -80,6 +87,7 @@ impl Key {
             Key::Service(id) => id.as_str(),
             Key::Task(id) => id.as_str(),
             Key::Secret(id) => id.as_str(),
+            Key::Config(id) => id.as_str(),
         }
     }
 }
@@ -97,6 +105,8 @@ pub enum Object {
     Task(Arc<Task>),
     /// A secret, without its payload.
     Secret(Arc<Secret>),
+    /// A config, without its data.
+    Config(Arc<Config>),
 }
 
 macro_rules! object_from {
@@ -113,7 +123,7 @@ macro_rules! object_from {
         }
     )*};
 }
-object_from!(Cluster, Node, Service, Task, Secret);
+object_from!(Cluster, Node, Service, Task, Secret, Config);
 
 impl Object {
     /// Its key.
@@ -124,6 +134,7 @@ impl Object {
             Object::Service(object) => Key::Service(object.id),
             Object::Task(object) => Key::Task(object.id),
             Object::Secret(object) => Key::Secret(object.id),
+            Object::Config(object) => Key::Config(object.id),
         }
     }
 
@@ -135,6 +146,7 @@ impl Object {
             Object::Service(object) => &object.meta,
             Object::Task(object) => &object.meta,
             Object::Secret(object) => &object.meta,
+            Object::Config(object) => &object.meta,
         }
     }
 
@@ -153,6 +165,7 @@ impl Object {
             }
             Object::Task(object) => Arc::make_mut(object).meta = meta,
             Object::Secret(object) => Arc::make_mut(object).meta = meta,
+            Object::Config(object) => Arc::make_mut(object).meta = meta,
         }
     }
 }

@@ -44,6 +44,8 @@ pub enum Stream {
     Other,
     /// Keys, nonces and tokens.
     Key,
+    /// Config ids.
+    Config,
 }
 
 /// A source of random bytes. Production passes the system's, tests a seeded one.
@@ -80,6 +82,8 @@ kinds! {
     TaskKind, TaskId, Task;
     /// Marks secret ids.
     SecretKind, SecretId, Secret;
+    /// Marks config ids.
+    ConfigKind, ConfigId, Config;
     /// Marks agent session ids.
     SessionKind, SessionId, Session;
 }

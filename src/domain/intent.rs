@@ -2,7 +2,8 @@
 
 use super::change::SealedBytes;
 use super::cluster::{Cluster, ClusterSpec};
-use super::id::{NodeId, SecretId, ServiceId, TaskId};
+use super::config::ConfigSpec;
+use super::id::{ConfigId, NodeId, SecretId, ServiceId, TaskId};
 use super::meta::Version;
 use super::node::{Availability, Node, NodeDescription, NodeSpec};
 use super::secret::{Fingerprint, SecretSpec};
@@ -51,6 +52,33 @@ pub enum Intent {
     RemoveSecret {
         /// Which.
         id: SecretId,
+    },
+    /// Clients; the name is free and well formed.
+    CreateConfig {
+        /// The id it gets.
+        id: ConfigId,
+        /// Name, labels, template engine.
+        spec: ConfigSpec,
+        /// The data.
+        payload: Option<SealedPayload>,
+        /// Length of the data in bytes, before sealing.
+        payload_len: usize,
+    },
+    /// Clients; only labels differ and the version is the stored one.
+    UpdateConfig {
+        /// Which.
+        id: ConfigId,
+        /// The version that the client saw.
+        version: Version,
+        /// The new spec.
+        spec: ConfigSpec,
+        /// Of the data sent; absent when none were.
+        fingerprint: Option<Fingerprint>,
+    },
+    /// Clients; no service uses it.
+    RemoveConfig {
+        /// Which.
+        id: ConfigId,
     },
     /// Clients; the spec is valid and all it references exists.
     CreateService {
@@ -209,6 +237,9 @@ impl Intent {
             Intent::CreateSecret { .. } => "secret create",
             Intent::UpdateSecret { .. } => "secret update",
             Intent::RemoveSecret { .. } => "secret remove",
+            Intent::CreateConfig { .. } => "config create",
+            Intent::UpdateConfig { .. } => "config update",
+            Intent::RemoveConfig { .. } => "config remove",
             Intent::CreateService { .. } => "service create",
             Intent::UpdateService { .. } => "service update",
             Intent::RemoveService { .. } => "service remove",

@@ -23,6 +23,7 @@ pub mod json;
 pub mod meta;
 
 pub mod cluster;
+pub mod config;
 pub mod container;
 pub mod network;
 pub mod node;

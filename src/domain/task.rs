@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::change::Key;
 use super::id::{NodeId, ServiceId, TaskId};
 use super::meta::{Meta, Version};
 use super::network::{EndpointSpec, PortConfig};
@@ -113,13 +114,15 @@ impl Task {
         self.is_wanted() && !self.status.state.is_terminal()
     }
 
-    /// Ids of the secrets that its container is granted.
-    pub fn secret_ids(&self) -> impl Iterator<Item = &str> {
-        self.spec
-            .container_spec
-            .iter()
-            .flat_map(|container| &container.secrets)
-            .map(|reference| reference.secret_id.as_str())
+    /// The secrets and configs that its container is granted. An id that is none is left out.
+    pub fn grants(&self) -> impl Iterator<Item = Key> {
+        self.spec.container_spec.iter().flat_map(|container| {
+            let secrets = container.secrets.iter();
+            let secrets = secrets.filter_map(|grant| grant.secret_id.parse().ok().map(Key::Secret));
+            let configs = container.configs.iter();
+            let configs = configs.filter_map(|grant| grant.config_id.parse().ok().map(Key::Config));
+            secrets.chain(configs)
+        })
     }
 }
 

@@ -10,7 +10,8 @@ use imbl::{OrdMap, OrdSet};
 
 use super::change::{Change, Changed, Key, Object};
 use super::cluster::Cluster;
-use super::id::{Id, NodeId, SecretId, ServiceId, TaskId};
+use super::config::Config;
+use super::id::{ConfigId, Id, NodeId, SecretId, ServiceId, TaskId};
 use super::meta::{Stamp, Version};
 use super::name::NameKey;
 use super::node::Node;
@@ -29,11 +30,14 @@ pub struct View {
     services: OrdMap<ServiceId, Arc<Service>>,
     tasks: OrdMap<TaskId, Arc<Task>>,
     secrets: OrdMap<SecretId, Arc<Secret>>,
+    configs: OrdMap<ConfigId, Arc<Config>>,
     service_names: OrdMap<NameKey, ServiceId>,
     secret_names: OrdMap<NameKey, SecretId>,
+    config_names: OrdMap<NameKey, ConfigId>,
     service_tasks: OrdSet<(ServiceId, TaskId)>,
     node_tasks: OrdSet<(NodeId, TaskId)>,
     secret_services: OrdSet<(SecretId, ServiceId)>,
+    config_services: OrdSet<(ConfigId, ServiceId)>,
     /// Wanted tasks that have no confirmed node yet, which allocator and scheduler work on.
     waiting_tasks: OrdSet<TaskId>,
 }
@@ -77,6 +81,11 @@ impl View {
         self.secrets.get(&id)
     }
 
+    /// A config.
+    pub fn config(&self, id: ConfigId) -> Option<&Arc<Config>> {
+        self.configs.get(&id)
+    }
+
     /// All nodes, by id.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Arc<Node>> {
         self.nodes.values()
@@ -97,6 +106,11 @@ impl View {
         self.secrets.values()
     }
 
+    /// All configs, by id.
+    pub fn configs(&self) -> impl ExactSizeIterator<Item = &Arc<Config>> {
+        self.configs.values()
+    }
+
     /// The service of this name, ignoring case.
     pub fn service_named(&self, name: &str) -> Option<&Arc<Service>> {
         self.services.get(self.service_names.get(NameKey::fold(name).as_str())?)
@@ -105,6 +119,11 @@ impl View {
     /// The secret of this name, ignoring case.
     pub fn secret_named(&self, name: &str) -> Option<&Arc<Secret>> {
         self.secrets.get(self.secret_names.get(NameKey::fold(name).as_str())?)
+    }
+
+    /// The config of this name, ignoring case.
+    pub fn config_named(&self, name: &str) -> Option<&Arc<Config>> {
+        self.configs.get(self.config_names.get(NameKey::fold(name).as_str())?)
     }
 
     /// The tasks of a service, by id; also of one that is gone.
@@ -141,6 +160,14 @@ impl View {
             .filter_map(|(_, service)| self.services.get(service))
     }
 
+    /// The services whose current spec references a config.
+    pub fn services_of_config(&self, id: ConfigId) -> impl Iterator<Item = &Arc<Service>> {
+        self.config_services
+            .range((id, ServiceId::LOWEST)..)
+            .take_while(move |(config, _)| *config == id)
+            .filter_map(|(_, service)| self.services.get(service))
+    }
+
     /// The service a path names: by full id, then by name in its exact case, then by id prefix.
     ///
     /// # Errors
@@ -156,6 +183,14 @@ impl View {
     /// None, or more than one by the prefix.
     pub fn find_secret(&self, wanted: &str) -> Result<&Arc<Secret>, Refusal> {
         find("secret", &self.secrets, wanted, self.secret_named(wanted))
+    }
+
+    /// The config a path names: by full id, then by name ignoring case, then by id prefix.
+    ///
+    /// # Errors
+    /// None, or more than one by the prefix.
+    pub fn find_config(&self, wanted: &str) -> Result<&Arc<Config>, Refusal> {
+        find("config", &self.configs, wanted, self.config_named(wanted))
     }
 
     /// The node a path names: by full id, then by host name, then by id prefix.
@@ -227,6 +262,7 @@ impl View {
             Key::Service(id) => Object::Service(self.services.get(&id)?.clone()),
             Key::Task(id) => Object::Task(self.tasks.get(&id)?.clone()),
             Key::Secret(id) => Object::Secret(self.secrets.get(&id)?.clone()),
+            Key::Config(id) => Object::Config(self.configs.get(&id)?.clone()),
         })
     }
 
@@ -238,6 +274,7 @@ impl View {
             .chain(self.services.values().cloned().map(Object::Service))
             .chain(self.tasks.values().cloned().map(Object::Task))
             .chain(self.secrets.values().cloned().map(Object::Secret))
+            .chain(self.configs.values().cloned().map(Object::Config))
     }
 
     fn replace(&mut self, old: Option<&Object>, new: Option<&Object>) {
@@ -261,6 +298,9 @@ impl View {
                 for secret in secrets_of(&service.spec) {
                     self.secret_services.remove(&(secret, service.id));
                 }
+                for config in configs_of(&service.spec) {
+                    self.config_services.remove(&(config, service.id));
+                }
             }
             Object::Task(task) => {
                 self.tasks.remove(&task.id);
@@ -273,6 +313,10 @@ impl View {
             Object::Secret(secret) => {
                 self.secrets.remove(&secret.id);
                 self.secret_names.remove(NameKey::fold(&secret.spec.name).as_str());
+            }
+            Object::Config(config) => {
+                self.configs.remove(&config.id);
+                self.config_names.remove(NameKey::fold(&config.spec.name).as_str());
             }
         }
     }
@@ -287,6 +331,9 @@ impl View {
                 self.service_names.insert(NameKey::new(&service.spec.name), service.id);
                 for secret in secrets_of(&service.spec) {
                     self.secret_services.insert((secret, service.id));
+                }
+                for config in configs_of(&service.spec) {
+                    self.config_services.insert((config, service.id));
                 }
                 self.services.insert(service.id, service.clone());
             }
@@ -304,6 +351,10 @@ impl View {
                 self.secret_names.insert(NameKey::new(&secret.spec.name), secret.id);
                 self.secrets.insert(secret.id, secret.clone());
             }
+            Object::Config(config) => {
+                self.config_names.insert(NameKey::new(&config.spec.name), config.id);
+                self.configs.insert(config.id, config.clone());
+            }
         }
     }
 }
@@ -311,6 +362,11 @@ impl View {
 fn secrets_of(spec: &ServiceSpec) -> impl Iterator<Item = SecretId> + '_ {
     let references = spec.container().map_or(&[][..], |container| &container.secrets);
     references.iter().filter_map(|reference| reference.secret_id.parse().ok())
+}
+
+fn configs_of(spec: &ServiceSpec) -> impl Iterator<Item = ConfigId> + '_ {
+    let references = spec.container().map_or(&[][..], |container| &container.configs);
+    references.iter().filter_map(|reference| reference.config_id.parse().ok())
 }
 
 fn find<'v, K, T>(

@@ -117,7 +117,7 @@ impl Events {
 
 /// Tasks and the cluster make no events.
 fn makes_events(kind: Kind) -> bool {
-    matches!(kind, Kind::Secret | Kind::Service | Kind::Node)
+    matches!(kind, Kind::Secret | Kind::Config | Kind::Service | Kind::Node)
 }
 
 /// The event of a change.
@@ -157,6 +157,7 @@ fn event_of(changed: &Changed) -> Option<Event> {
 fn name_of(object: &Object) -> String {
     match object {
         Object::Secret(secret) => secret.spec.name.clone(),
+        Object::Config(config) => config.spec.name.clone(),
         Object::Service(service) => service.spec.name.clone(),
         Object::Node(node) => node.hostname().to_owned(),
         Object::Cluster(_) | Object::Task(_) => String::new(),

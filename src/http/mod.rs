@@ -14,6 +14,7 @@
 
 mod address;
 mod attach;
+mod config;
 mod context;
 mod decode;
 mod error;

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::context::Api;
 use super::error::{ErrorResponse, json};
-use super::{events, node, passthrough, secret, service, swarm, system, task, unsupported};
+use super::{config, events, node, passthrough, secret, service, swarm, system, task, unsupported};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -31,7 +31,7 @@ use super::{events, node, passthrough, secret, service, swarm, system, task, uns
         (name = "Task", description = "What runs"),
         (name = "Node", description = "Where it runs"),
         (name = "Swarm", description = "The cluster"),
-        (name = "Config", description = "Not supported yet"),
+        (name = "Config", description = "Files that services are granted and that are no secrets"),
         (name = "Network", description = "Networks of the host; those of the swarm are not supported yet"),
         (name = "System", description = "Version, health and events"),
     )
@@ -45,6 +45,10 @@ fn list() -> OpenApiRouter<Api> {
         .routes(routes!(secret::create))
         .routes(routes!(secret::inspect, secret::remove))
         .routes(routes!(secret::update))
+        .routes(routes!(config::list))
+        .routes(routes!(config::create))
+        .routes(routes!(config::inspect, config::remove))
+        .routes(routes!(config::update))
         .routes(routes!(service::list))
         .routes(routes!(service::create))
         .routes(routes!(service::inspect, service::remove))
@@ -63,10 +67,6 @@ fn list() -> OpenApiRouter<Api> {
         .routes(routes!(swarm::update))
         .routes(routes!(swarm::unlock_key))
         .routes(routes!(swarm::unlock))
-        .routes(routes!(unsupported::configs))
-        .routes(routes!(unsupported::config_create))
-        .routes(routes!(unsupported::config_inspect, unsupported::config_remove))
-        .routes(routes!(unsupported::config_update))
         .routes(routes!(unsupported::network_create))
         .routes(routes!(system::ping, system::ping_head))
         .routes(routes!(system::version))
@@ -83,6 +83,7 @@ pub(super) fn routes(api: Api) -> Router {
     // An object may be named `create`.
     let router = router
         .route("/secrets/create", get(secret::inspect).delete(secret::remove))
+        .route("/configs/create", get(config::inspect).delete(config::remove))
         .route("/services/create", get(service::inspect).delete(service::remove));
     router.fallback(fallback).method_not_allowed_fallback(fallback).with_state(api)
 }

@@ -81,7 +81,9 @@ impl SecretBody {
 }
 
 /// A door: base64 from the body into the wiped type.
-fn payload<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretBytes>, D::Error> {
+pub(super) fn payload<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SecretBytes>, D::Error> {
     let text = Zeroizing::new(String::deserialize(deserializer)?);
     decode_base64(&text).map(|bytes| Some(SecretBytes::new(bytes))).map_err(de::Error::custom)
 }

@@ -10,41 +10,6 @@ use super::decode;
 use super::error::{ErrorResponse, Failure};
 use super::passthrough;
 
-/// Configs: not supported yet
-#[utoipa::path(get, path = "/configs", tag = "Config", operation_id = "ConfigList",
-    responses((status = 501, body = ErrorResponse)))]
-pub(super) async fn configs() -> Failure {
-    Failure::unsupported("configs are not supported yet")
-}
-
-/// Configs: not supported yet
-#[utoipa::path(post, path = "/configs/create", tag = "Config", operation_id = "ConfigCreate",
-    responses((status = 501, body = ErrorResponse)))]
-pub(super) async fn config_create() -> Failure {
-    configs().await
-}
-
-/// Configs: not supported yet
-#[utoipa::path(get, path = "/configs/{id}", tag = "Config", operation_id = "ConfigInspect",
-    params(("id" = String, Path)), responses((status = 501, body = ErrorResponse)))]
-pub(super) async fn config_inspect() -> Failure {
-    configs().await
-}
-
-/// Configs: not supported yet
-#[utoipa::path(delete, path = "/configs/{id}", tag = "Config", operation_id = "ConfigDelete",
-    params(("id" = String, Path)), responses((status = 501, body = ErrorResponse)))]
-pub(super) async fn config_remove() -> Failure {
-    configs().await
-}
-
-/// Configs: not supported yet
-#[utoipa::path(post, path = "/configs/{id}/update", tag = "Config", operation_id = "ConfigUpdate",
-    params(("id" = String, Path)), responses((status = 501, body = ErrorResponse)))]
-pub(super) async fn config_update() -> Failure {
-    configs().await
-}
-
 /// Logs of a service: not supported yet
 #[utoipa::path(get, path = "/services/{id}/logs", tag = "Service", operation_id = "ServiceLogs",
     params(("id" = String, Path)), responses((status = 501, body = ErrorResponse)))]

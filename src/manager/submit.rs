@@ -2,10 +2,11 @@
 
 use super::Manager;
 use crate::domain::change::Key;
-use crate::domain::id::SecretId;
+use crate::domain::config::{CONFIG_LEN_MAX, ConfigSpec};
+use crate::domain::id::{ConfigId, SecretId};
 use crate::domain::intent::{Actor, Intent, SealedPayload};
 use crate::domain::refusal::{Reason, Refusal};
-use crate::domain::secret::SecretSpec;
+use crate::domain::secret::{SECRET_LEN_MAX, SecretSpec};
 use crate::plan::{Context, access, intent};
 use crate::seal::secret::SecretBytes;
 use crate::store::{Applied, WriteError};
@@ -37,10 +38,29 @@ impl Manager {
     ) -> Result<SecretId, Refusal> {
         let id = SecretId::make(self.entropy());
         let payload_len = data.len();
-        let fits = payload_len <= crate::domain::secret::SECRET_LEN_MAX;
-        let payload = (fits && payload_len > 0).then(|| self.seal(Key::Secret(id), &data));
+        let fits = (1..=SECRET_LEN_MAX).contains(&payload_len);
+        let payload = fits.then(|| self.seal(Key::Secret(id), &data));
         drop(data);
         let intent = Intent::CreateSecret { id, spec, payload, payload_len };
+        self.submit(actor, intent).await.map(|_| id)
+    }
+
+    /// Seals a config's data and submits the config.
+    ///
+    /// # Errors
+    /// As [`Manager::submit`].
+    pub async fn create_config(
+        &self,
+        actor: Actor,
+        spec: ConfigSpec,
+        data: SecretBytes,
+    ) -> Result<ConfigId, Refusal> {
+        let id = ConfigId::make(self.entropy());
+        let payload_len = data.len();
+        let fits = (1..=CONFIG_LEN_MAX).contains(&payload_len);
+        let payload = fits.then(|| self.seal(Key::Config(id), &data));
+        drop(data);
+        let intent = Intent::CreateConfig { id, spec, payload, payload_len };
         self.submit(actor, intent).await.map(|_| id)
     }
 

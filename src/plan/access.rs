@@ -32,6 +32,9 @@ fn is_for_clients(intent: &Intent) -> bool {
         Intent::CreateSecret { .. }
         | Intent::UpdateSecret { .. }
         | Intent::RemoveSecret { .. }
+        | Intent::CreateConfig { .. }
+        | Intent::UpdateConfig { .. }
+        | Intent::RemoveConfig { .. }
         | Intent::CreateService { .. }
         | Intent::UpdateService { .. }
         | Intent::RemoveService { .. }

@@ -77,7 +77,7 @@ impl Dirty {
             Key::Node(id) => {
                 self.nodes.insert(id);
             }
-            Key::Cluster(_) | Key::Task(_) | Key::Secret(_) => {}
+            Key::Cluster(_) | Key::Task(_) | Key::Secret(_) | Key::Config(_) => {}
         }
     }
 

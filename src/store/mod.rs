@@ -39,7 +39,7 @@ pub use open::{Config, OpenError, open};
 pub use write::{Applied, Decision, WriteError};
 
 use crate::domain::change::{Change, Changed, Key, SealedBytes};
-use crate::domain::id::Entropy;
+use crate::domain::id::{ConfigId, Entropy};
 use crate::domain::meta::Stamp;
 use crate::domain::refusal::Refusal;
 use crate::domain::view::View;
@@ -140,6 +140,15 @@ impl Store {
                 Err(PayloadError::Damaged { kind, id, source })
             }
         }
+    }
+
+    /// Reads and opens the data of a config, which whoever may ask for the config may read.
+    ///
+    /// # Errors
+    /// As [`Store::payload`].
+    pub async fn config_data(&self, id: ConfigId) -> Result<Option<Vec<u8>>, PayloadError> {
+        // A door: what is no secret leaves the wiped type.
+        Ok(self.payload(Key::Config(id)).await?.map(SecretBytes::expose_into_vec))
     }
 
     /// Seals a payload on its way in, for the write that will carry it.

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::domain::config::{Config, ConfigSpec};
 use crate::domain::container::*;
-use crate::domain::id::{NodeId, SecretId, ServiceId, TaskId};
+use crate::domain::id::{ConfigId, NodeId, SecretId, ServiceId, TaskId};
 use crate::domain::meta::{Meta, Version};
 use crate::domain::network::*;
 use crate::domain::node::*;
@@ -267,6 +268,19 @@ pub fn secret() -> Secret {
         },
         fingerprint: Fingerprint([7; 32]),
         shown: Default::default(),
+    }
+}
+
+pub fn config() -> Config {
+    Config {
+        id: ConfigId::derive([6; 17]),
+        meta: meta(),
+        spec: ConfigSpec {
+            name: "settings".into(),
+            labels: labels(),
+            templating: Some(Driver { name: "golang".into(), options: BTreeMap::new() }),
+        },
+        fingerprint: Fingerprint([8; 32]),
     }
 }
 

@@ -40,6 +40,7 @@ mod mount;
 mod privileges;
 mod reference;
 
+pub mod config;
 pub mod secret;
 
 pub mod node;

@@ -7,6 +7,7 @@
 
 use std::net::SocketAddr;
 
+use super::config::config_removal;
 use super::proto;
 use super::proto::assignment::Item;
 use super::proto::assignment_change::AssignmentAction;
@@ -108,16 +109,30 @@ pub fn update_secret(secret: proto::Secret) -> proto::AssignmentChange {
     change(AssignmentAction::Update, Item::Secret(secret))
 }
 
-/// True when the payload of a secret is in a message.
-pub fn has_secret(message: &proto::AssignmentsMessage) -> bool {
+/// True when the payload of a secret or config is in a message.
+pub fn has_payload(message: &proto::AssignmentsMessage) -> bool {
     let mut items =
         message.changes.iter().filter_map(|change| change.assignment.as_ref()?.item.as_ref());
-    items.any(|item| matches!(item, Item::Secret(secret) if secret.spec.is_some()))
+    items.any(|item| match item {
+        Item::Secret(secret) => secret.spec.is_some(),
+        Item::Config(config) => config.spec.is_some(),
+        _ => false,
+    })
 }
 
 /// Takes a secret back from the node.
 pub fn remove_secret(id: &str) -> proto::AssignmentChange {
     change(AssignmentAction::Remove, Item::Secret(secret_removal(id)))
+}
+
+/// Hands a config to the node, before or together with the first task that needs it.
+pub fn update_config(config: proto::Config) -> proto::AssignmentChange {
+    change(AssignmentAction::Update, Item::Config(config))
+}
+
+/// Takes a config back from the node.
+pub fn remove_config(id: &str) -> proto::AssignmentChange {
+    change(AssignmentAction::Remove, Item::Config(config_removal(id)))
 }
 
 fn change(action: AssignmentAction, item: Item) -> proto::AssignmentChange {

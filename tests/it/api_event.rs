@@ -137,10 +137,12 @@ fn every_change_of_an_object_is_an_event() {
             "replicas.old": "0", "replicas.new": "1"})
     );
     let nodes = replay(&client, &json!({"type": ["node"]}));
-    assert_eq!(words(&nodes), ["node create ", "node update "]);
+    let host = client.get("/info").json()["Name"].clone();
+    let host = host.as_str().expect("a name");
+    assert_eq!(words(&nodes), [format!("node create {host}"), format!("node update {host}")]);
     assert_eq!(
         nodes[1]["Actor"]["Attributes"],
-        json!({"name": "", "availability.old": "active", "availability.new": "drain"})
+        json!({"name": host, "availability.old": "active", "availability.new": "drain"})
     );
     let all = replay(&client, &json!({}));
     assert!(all.iter().all(|event| event["scope"] == "swarm"), "tasks make none");
@@ -186,8 +188,28 @@ fn filters_are_met_by_every_key_and_any_value() {
     for (wish, wanted) in cases {
         assert_eq!(words(&replay(&client, &wish)), wanted, "{wish}");
     }
-    // A label with an empty value is that value here: only the node has no name yet.
-    assert_eq!(words(&replay(&client, &json!({"label": ["name="]}))), ["node create "]);
+    // A label with an empty value is that value here, and nothing is without a name.
+    assert_eq!(words(&replay(&client, &json!({"label": ["name="]}))), [""; 0]);
+}
+
+#[test]
+fn configs_make_events_as_secrets_do() {
+    let purser = Purser::swarm("event-config");
+    let client = purser.client();
+    let config = json!({"Name": "site", "Data": "eA=="});
+    check(&client, vec![post("/configs/create", &config).is(201)]);
+    let now = version(&client, "/configs/site");
+    check(
+        &client,
+        vec![
+            post(format!("/configs/site/update?{now}"), &json!({"Name": "site"})).is(200),
+            delete("/configs/site").is(204),
+        ],
+    );
+    replayed(&client, &json!({"event": ["remove"]}), 1);
+    let wanted = ["config create site", "config update site", "config remove site"];
+    assert_eq!(words(&replay(&client, &json!({"type": ["config"]}))), wanted);
+    assert_eq!(words(&replay(&client, &json!({"config": ["site"]}))), wanted);
 }
 
 #[test]

@@ -275,14 +275,12 @@ fn modes_updates_and_endpoints() {
 #[test]
 fn what_is_not_built_says_so() {
     let missing = |change: Value, what: &str| (change, 501, format!("{what} not supported yet"));
-    let config = json!([{"ConfigID": "a", "ConfigName": "a", "File": {"Name": "a"}}]);
     let generic = json!([{"DiscreteResourceSpec": {"Kind": "gpu", "Value": 1}}]);
     let spread = json!([{"Spread": {"SpreadDescriptor": "node.labels.zone"}}]);
     let cases = vec![
         missing(json!({"Mode": {"Replicated": null, "ReplicatedJob": {}}}), "jobs are"),
         missing(json!({"Mode": {"Replicated": null, "GlobalJob": {}}}), "jobs are"),
         missing(task(json!({"Networks": [{"Target": "x"}]})), "networks of services are"),
-        missing(container(json!({"Configs": config})), "configs are"),
         missing(
             json!({"EndpointSpec": {"Ports": [{"TargetPort": 80}]}}),
             "ports published in ingress mode are",
@@ -303,17 +301,11 @@ fn what_is_not_built_says_so() {
     ];
     check_refusals("not-built", cases);
     let purser = Purser::swarm("not-built-2");
-    let configs = |case: Case| case.fails(501, "configs are not supported yet");
     let logs = "logs of services are not supported yet; see docker logs on the node";
     let overlay = json!({"Name": "x", "Driver": "overlay"});
     check(
         &purser.client(),
         vec![
-            configs(get("/configs")),
-            configs(get("/configs/x")),
-            configs(super::api_table::delete("/configs/x")),
-            configs(post("/configs/create", &json!({}))),
-            configs(post("/configs/x/update?version=1", &json!({}))),
             get("/services/x/logs?stdout=1").fails(501, logs),
             get("/tasks/x/logs?stdout=1").fails(501, logs),
             post("/networks/create", &overlay)

@@ -128,3 +128,32 @@ fn templates_are_filled_in_for_each_task() {
     slots.sort();
     assert_eq!(slots, ["1", "2"]);
 }
+
+#[test]
+fn a_config_is_a_file_until_its_grant_is_taken_away() {
+    let site = Site::up(&["config"]);
+    let socket = site.purser.socket();
+    for (name, data) in [("app.conf", "listen 80"), ("tmpl", "{{.Service.Name}} {{secret \"s\"}}")]
+    {
+        let template = if name == "tmpl" { "--template-driver golang" } else { "" };
+        docker_with(&socket, &format!("config create {template} {name} -"), data.as_bytes()).ok();
+    }
+    docker_with(&socket, "secret create s -", b"open sesame").ok();
+    site.docker(
+        "service create -d --name web --secret s --config app.conf \
+         --config source=tmpl,target=/srv/tmpl,uid=1000,gid=2000,mode=0440 redis:alpine",
+    )
+    .ok();
+    let task = site.await_running("web", 1).remove(0);
+    assert_eq!(site.exec(&task, "cat /app.conf").ok(), "listen 80");
+    assert_eq!(site.exec(&task, "cat /srv/tmpl").ok(), "web open sesame");
+    let stat = "stat -c '%a %u %g' /app.conf /srv/tmpl";
+    assert_eq!(site.exec(&task, stat).ok(), "444 0 0\n440 1000 2000");
+    site.docker("service update -d --config-rm app.conf web").ok();
+    let next =
+        crate::kit::eventually("a new task runs", std::time::Duration::from_secs(60), || {
+            site.await_running("web", 1).into_iter().find(|next| next.task != task.task)
+        });
+    assert_ne!(site.exec(&next, "cat /app.conf").code, 0);
+    assert_eq!(site.docker("config rm app.conf").ok(), "app.conf");
+}

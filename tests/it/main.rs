@@ -7,6 +7,7 @@
 //! they are in modules whose name begins with `engine_`, so that a run without engines can say how
 //! many it leaves out.
 
+mod api_config;
 mod api_document;
 mod api_event;
 mod api_filter;
@@ -23,6 +24,7 @@ mod api_swarm;
 mod api_table;
 mod api_task;
 mod api_transport;
+mod cli_config;
 mod cli_curl;
 mod cli_node;
 mod cli_secret;

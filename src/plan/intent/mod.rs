@@ -1,7 +1,9 @@
 //! What a request may do: one file a resource, each check in the order in which the Engine makes
 //! it, so that a request with several faults is refused for the same one.
 
+mod config;
 mod node;
+mod payload;
 mod report;
 mod secret;
 mod service;
@@ -28,6 +30,13 @@ pub fn decide(view: &View, intent: Intent, ctx: Context<'_>) -> Result<Vec<Chang
             secret::update(view, id, version, &spec, fingerprint)
         }
         Intent::RemoveSecret { id } => secret::remove(view, id),
+        Intent::CreateConfig { id, spec, payload, payload_len } => {
+            config::create(view, id, spec, payload, payload_len)
+        }
+        Intent::UpdateConfig { id, version, spec, fingerprint } => {
+            config::update(view, id, version, &spec, fingerprint)
+        }
+        Intent::RemoveConfig { id } => config::remove(view, id),
         Intent::CreateService { id, spec, registry_auth } => {
             service::create(view, id, spec, registry_auth)
         }

@@ -1,5 +1,6 @@
 //! Secrets: create, update of labels, remove.
 
+use super::payload::{check_labels_only, check_unused, taken};
 use crate::domain::change::{Change, Key};
 use crate::domain::id::SecretId;
 use crate::domain::intent::SealedPayload;
@@ -31,7 +32,7 @@ pub(super) fn create(
     }
     let payload = payload.ok_or_else(too_small_or_large)?;
     if view.secret_named(&spec.name).is_some() {
-        return Err(Refusal::store(Reason::Taken, format!("secret {} already exists", spec.name)));
+        return Err(taken("secret", &spec.name));
     }
     let secret = Secret {
         id,
@@ -51,10 +52,7 @@ pub(super) fn update(
     fingerprint: Option<Fingerprint>,
 ) -> Result<Vec<Change>, Refusal> {
     let secret = find(view, id)?;
-    let same_data = fingerprint.is_none_or(|sent| sent.matches(&secret.fingerprint));
-    if spec.name != secret.spec.name || !same_data {
-        return Err(Refusal::invalid("only updates to Labels are allowed"));
-    }
+    check_labels_only([&spec.name, &secret.spec.name], &secret.fingerprint, fingerprint)?;
     if version != secret.meta.version {
         return Err(Refusal::out_of_sequence());
     }
@@ -65,15 +63,8 @@ pub(super) fn update(
 
 pub(super) fn remove(view: &View, id: SecretId) -> Result<Vec<Change>, Refusal> {
     let secret = find(view, id)?;
-    let users: Vec<&str> =
-        view.services_of_secret(id).map(|service| service.spec.name.as_str()).collect();
-    let word = match users.len() {
-        0 => return Ok(vec![Change::Remove(Key::Secret(id))]),
-        1 => "service",
-        _ => "services",
-    };
-    let (name, users) = (&secret.spec.name, users.join(", "));
-    Err(Refusal::invalid(format!("secret '{name}' is in use by the following {word}: {users}")))
+    check_unused("secret", &secret.spec.name, view.services_of_secret(id))?;
+    Ok(vec![Change::Remove(Key::Secret(id))])
 }
 
 fn find(view: &View, id: SecretId) -> Result<&Secret, Refusal> {

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use super::template;
 use crate::domain::constraint::Constraint;
 use crate::domain::container::{ConfigReference, ContainerSpec, HealthConfig};
-use crate::domain::id::SecretId;
 use crate::domain::image;
 use crate::domain::name::check_service_name;
 use crate::domain::network::{EndpointSpec, PublishMode, ResolutionMode};
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::secret::SecretReference;
 use crate::domain::service::{
     FailureAction, ResourceRequirements, RestartPolicy, Runtime, ServiceSpec, TaskSpec,
     UpdateConfig, UpdateOrder,
@@ -40,12 +40,13 @@ pub fn check(spec: &ServiceSpec) -> Result<(), Refusal> {
     check_restart(template.restart_policy.as_ref())?;
     check_placement(template)?;
     check_secret_references(container)?;
+    check_config_references(container)?;
     check_credential(container)?;
     check_container(container)?;
     check_mode(spec)?;
     check_update(spec.update_config.as_ref())?;
     check_endpoint(spec.endpoint_spec.as_ref())?;
-    check_built(spec, container)
+    check_built(spec)
 }
 
 /// Checks that what a spec references exists.
@@ -53,20 +54,26 @@ pub fn check(spec: &ServiceSpec) -> Result<(), Refusal> {
 /// # Errors
 /// Names what does not.
 pub fn check_references(view: &View, spec: &ServiceSpec) -> Result<(), Refusal> {
-    let references = spec.container().map_or(&[][..], |container| &container.secrets);
-    let missing: Vec<&str> = references
-        .iter()
-        .filter(|reference| {
-            let secret =
-                reference.secret_id.parse::<SecretId>().ok().and_then(|id| view.secret(id));
-            secret.is_none_or(|secret| secret.spec.name != reference.secret_name)
-        })
-        .map(|reference| reference.secret_name.as_str())
-        .collect();
+    let Some(container) = spec.container() else { return Ok(()) };
+    let no_secret = |grant: &&SecretReference| {
+        let secret = grant.secret_id.parse().ok().and_then(|id| view.secret(id));
+        secret.is_none_or(|secret| secret.spec.name != grant.secret_name)
+    };
+    let secrets = container.secrets.iter().filter(no_secret);
+    check_missing("secret", secrets.map(|grant| grant.secret_name.as_str()).collect())?;
+    let no_config = |grant: &&ConfigReference| {
+        let config = grant.config_id.parse().ok().and_then(|id| view.config(id));
+        config.is_none_or(|config| config.spec.name != grant.config_name)
+    };
+    let configs = container.configs.iter().filter(no_config);
+    check_missing("config", configs.map(|grant| grant.config_name.as_str()).collect())
+}
+
+fn check_missing(word: &str, missing: Vec<&str>) -> Result<(), Refusal> {
     match missing[..] {
         [] => Ok(()),
-        [name] => Err(Refusal::invalid(format!("secret not found: {name}"))),
-        _ => Err(Refusal::invalid(format!("secrets not found: {}", missing.join(", ")))),
+        [name] => Err(Refusal::invalid(format!("{word} not found: {name}"))),
+        _ => Err(Refusal::invalid(format!("{word}s not found: {}", missing.join(", ")))),
     }
 }
 
@@ -191,13 +198,36 @@ fn check_secret_references(container: &ContainerSpec) -> Result<(), Refusal> {
             ));
         }
         if let Some(other) = targets.insert(&file.name, &reference.secret_name) {
-            return Err(Refusal::invalid(format!(
-                "secret references '{other}' and '{}' have a conflicting target: '{}'",
-                reference.secret_name, file.name
-            )));
+            return Err(conflict("secret", other, &reference.secret_name, &file.name));
         }
     }
     Ok(())
+}
+
+fn check_config_references(container: &ContainerSpec) -> Result<(), Refusal> {
+    let mut targets: BTreeMap<&str, &str> = BTreeMap::new();
+    for reference in &container.configs {
+        if reference.config_id.is_empty() || reference.config_name.is_empty() {
+            return Err(Refusal::invalid("malformed config reference"));
+        }
+        // One for the runtime has no file.
+        let Some(file) = &reference.file else { continue };
+        if file.name.is_empty() {
+            return Err(Refusal::invalid(
+                "malformed file config reference, invalid target file name provided",
+            ));
+        }
+        if let Some(other) = targets.insert(&file.name, &reference.config_name) {
+            return Err(conflict("config", other, &reference.config_name, &file.name));
+        }
+    }
+    Ok(())
+}
+
+fn conflict(word: &str, one: &str, other: &str, target: &str) -> Refusal {
+    Refusal::invalid(format!(
+        "{word} references '{one}' and '{other}' have a conflicting target: '{target}'"
+    ))
 }
 
 /// A credential spec that is a config needs that config granted to the runtime.
@@ -335,7 +365,7 @@ fn check_endpoint(endpoint: Option<&EndpointSpec>) -> Result<(), Refusal> {
 }
 
 /// What is well formed and not built yet.
-fn check_built(spec: &ServiceSpec, container: &ContainerSpec) -> Result<(), Refusal> {
+fn check_built(spec: &ServiceSpec) -> Result<(), Refusal> {
     let template = &*spec.task_template;
     let update = spec.update_config.as_ref();
     let ports = spec.endpoint_spec.as_ref().map_or(&[][..], |endpoint| &endpoint.ports);
@@ -345,7 +375,6 @@ fn check_built(spec: &ServiceSpec, container: &ContainerSpec) -> Result<(), Refu
     let missing = [
         (is_job, "jobs are"),
         (!template.networks.is_empty() || !spec.networks.is_empty(), "networks of services are"),
-        (!container.configs.is_empty(), "configs are"),
         (
             ports.iter().any(|port| port.publish_mode() == PublishMode::Ingress),
             "ports published in ingress mode are",

@@ -1,0 +1,42 @@
+//! What secrets and configs have in common: both carry a payload, of both only labels may change,
+//! and neither is removed while a service uses it.
+
+use std::sync::Arc;
+
+use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::secret::Fingerprint;
+use crate::domain::service::Service;
+
+/// The refusal of a name that another one has.
+pub(super) fn taken(word: &str, name: &str) -> Refusal {
+    Refusal::store(Reason::Taken, format!("{word} {name} already exists"))
+}
+
+/// Refuses an update of more than labels. A client that sends the payload again sends the same.
+pub(super) fn check_labels_only(
+    names: [&str; 2],
+    stored: &Fingerprint,
+    sent: Option<Fingerprint>,
+) -> Result<(), Refusal> {
+    let is_same_data = sent.is_none_or(|sent| sent.matches(stored));
+    if names[0] == names[1] && is_same_data {
+        return Ok(());
+    }
+    Err(Refusal::invalid("only updates to Labels are allowed"))
+}
+
+/// Refuses the removal of what services use.
+pub(super) fn check_unused<'v>(
+    word: &str,
+    name: &str,
+    users: impl Iterator<Item = &'v Arc<Service>>,
+) -> Result<(), Refusal> {
+    let users: Vec<&str> = users.map(|service| service.spec.name.as_str()).collect();
+    let services = match users.len() {
+        0 => return Ok(()),
+        1 => "service",
+        _ => "services",
+    };
+    let users = users.join(", ");
+    Err(Refusal::invalid(format!("{word} '{name}' is in use by the following {services}: {users}")))
+}
