@@ -46,19 +46,7 @@ impl Constraint {
             "node.platform.arch" => {
                 self.compare(description.map_or("", |d| &d.platform.architecture))
             }
-            _ => {
-                // Label keys keep their case; only what is in front of them is folded.
-                if key.starts_with("node.labels.") {
-                    let name = &self.key["node.labels.".len()..];
-                    self.compare(node.spec.labels.get(name).map_or("", String::as_str))
-                } else if key.starts_with("engine.labels.") {
-                    let name = &self.key["engine.labels.".len()..];
-                    let labels = description.map(|d| &d.engine.labels);
-                    self.compare(labels.and_then(|l| l.get(name)).map_or("", String::as_str))
-                } else {
-                    false
-                }
-            }
+            _ => label(node, &self.key).is_some_and(|value| self.compare(value)),
         }
     }
 
@@ -109,6 +97,21 @@ fn is_value(value: &str) -> bool {
         && value.chars().all(|c| {
             c.is_ascii_alphanumeric() || c.is_ascii_whitespace() || ":-_.*()?+[]\\^$|/".contains(c)
         })
+}
+
+/// The value that a node has of the label that a key names, as in `node.labels.zone` or
+/// `engine.labels.disk`; empty when it lacks the label, and `None` when the key names none.
+pub fn label<'n>(node: &'n Node, key: &str) -> Option<&'n str> {
+    // Label keys keep their case; only what is in front of them is folded.
+    let name = |start: &str| {
+        let (head, name) = key.split_at_checked(start.len())?;
+        head.eq_ignore_ascii_case(start).then_some(name)
+    };
+    if let Some(name) = name("node.labels.") {
+        return Some(node.spec.labels.get(name).map_or("", String::as_str));
+    }
+    let labels = node.description.as_ref().map(|description| &description.engine.labels);
+    name("engine.labels.").map(|name| labels.and_then(|l| l.get(name)).map_or("", String::as_str))
 }
 
 #[cfg(test)]

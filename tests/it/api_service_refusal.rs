@@ -276,7 +276,6 @@ fn modes_updates_and_endpoints() {
 fn what_is_not_built_says_so() {
     let missing = |change: Value, what: &str| (change, 501, format!("{what} not supported yet"));
     let generic = json!([{"DiscreteResourceSpec": {"Kind": "gpu", "Value": 1}}]);
-    let spread = json!([{"Spread": {"SpreadDescriptor": "node.labels.zone"}}]);
     let cases = vec![
         missing(json!({"Mode": {"Replicated": null, "ReplicatedJob": {}}}), "jobs are"),
         missing(json!({"Mode": {"Replicated": null, "GlobalJob": {}}}), "jobs are"),
@@ -293,7 +292,6 @@ fn what_is_not_built_says_so() {
             json!({"UpdateConfig": {"FailureAction": "rollback"}}),
             "the update failure action rollback is",
         ),
-        missing(task(json!({"Placement": {"Preferences": spread}})), "placement preferences are"),
         missing(
             task(json!({"Resources": {"Reservations": {"GenericResources": generic}}})),
             "generic resources are",

@@ -87,6 +87,32 @@ fn service_create_keeps_every_option() {
 }
 
 #[test]
+fn service_placement_preferences_are_added_and_removed() {
+    let purser = Purser::swarm("service-spread");
+    let socket = purser.socket();
+    create(
+        &socket,
+        "--name web --placement-pref spread=node.labels.zone --placement-pref \
+         spread=node.labels.rack redis:alpine",
+    );
+    let spread = |label: &str| json!({"Spread": {"SpreadDescriptor": label}});
+    let shown = || inspect(&socket, "web")["Spec"]["TaskTemplate"]["Placement"].clone();
+    assert_eq!(
+        shown()["Preferences"],
+        json!([spread("node.labels.zone"), spread("node.labels.rack")])
+    );
+    update(
+        &socket,
+        "--placement-pref-rm spread=node.labels.zone --placement-pref-add \
+         spread=engine.labels.disk web",
+    );
+    assert_eq!(
+        shown()["Preferences"],
+        json!([spread("node.labels.rack"), spread("engine.labels.disk")])
+    );
+}
+
+#[test]
 fn service_inspect_pretty_shows_mode_secrets_and_limits() {
     let purser = Purser::swarm("service-pretty");
     let socket = purser.socket();

@@ -59,6 +59,7 @@ scenarios! {
     scale
     scale_during_update
     spread
+    spread_preferences
     staging
     stuck_node
     update

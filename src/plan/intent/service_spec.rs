@@ -369,7 +369,6 @@ fn check_built(spec: &ServiceSpec) -> Result<(), Refusal> {
     let template = &*spec.task_template;
     let update = spec.update_config.as_ref();
     let ports = spec.endpoint_spec.as_ref().map_or(&[][..], |endpoint| &endpoint.ports);
-    let placement = template.placement.as_ref();
     let reservations = template.resources.as_ref().and_then(|r| r.reservations.as_ref());
     let is_job = spec.mode.replicated_job.is_some() || spec.mode.global_job.is_some();
     let missing = [
@@ -387,7 +386,6 @@ fn check_built(spec: &ServiceSpec) -> Result<(), Refusal> {
             update.is_some_and(|u| u.failure_action == Some(FailureAction::Rollback)),
             "the update failure action rollback is",
         ),
-        (placement.is_some_and(|p| !p.preferences.is_empty()), "placement preferences are"),
         (reservations.is_some_and(|r| !r.generic_resources.is_empty()), "generic resources are"),
     ];
     match missing.iter().find(|(asked, _)| *asked) {

@@ -1,17 +1,18 @@
 //! The scheduler: chooses a node for every task that waits, pending → assigned.
 //!
 //! Tasks of one service and spec are placed together: the filters that depend on the node alone are
-//! asked once for each node, and the nodes that pass stand in a heap by how many tasks of the
-//! service they have, then how many in all. The least burdened takes the next task, and goes back
-//! to its place.
+//! asked once for each node, and the nodes that pass stand in a tree ([`spread`]) by the labels that
+//! the service prefers to spread over, then by how many tasks of the service they have, then how
+//! many in all. The least burdened takes the next task, and goes back to its place.
 
 mod filter;
+mod spread;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use filter::{Load, Reasons};
+use spread::Tree;
 
 use super::Context;
 use crate::domain::change::Change;
@@ -87,15 +88,16 @@ fn place_free(
 ) {
     let Some(first) = tasks.first() else { return };
     let mut reasons = Reasons::default();
-    let mut heap = BinaryHeap::new();
+    let preferences = first.spec.placement.as_ref().map_or(&[][..], |p| &p.preferences);
+    let mut tree = Tree::new(first.service_id, preferences, loads);
     for (at, load) in loads.iter().enumerate() {
         match filter::refusal(first, load) {
-            None => heap.push(Reverse((load.of_service(first.service_id), load.tasks, at))),
+            None => tree.offer(at, load),
             Some(reason) => reasons.add(reason),
         }
     }
     for task in tasks {
-        let Some(Reverse((_, _, at))) = heap.pop() else {
+        let Some(at) = tree.take() else {
             changes.extend(explain(task, &reasons));
             continue;
         };
@@ -103,7 +105,7 @@ fn place_free(
         load.add(task);
         changes.push(assign(task, load.node, ctx));
         match filter::refusal(task, load) {
-            None => heap.push(Reverse((load.of_service(task.service_id), load.tasks, at))),
+            None => tree.offer(at, load),
             Some(reason) => reasons.add(reason),
         }
     }

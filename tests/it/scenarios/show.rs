@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use purser::domain::constraint::label;
 use purser::domain::id::NodeId;
 use purser::domain::service::ModeKind;
 use purser::domain::task::Task;
@@ -22,7 +23,7 @@ pub fn task_name(task: &Task, nodes: &BTreeMap<NodeId, String>) -> String {
 
 impl World {
     /// `show tasks [service]`, `show running [service]`, `show services`, `show nodes`,
-    /// `show lowest`, `show spread service`.
+    /// `show lowest`, `show spread service`, `show branches service`.
     pub fn show(&self, what: &str, of: Option<&str>) -> Result<String, String> {
         Ok(match what {
             "tasks" => self.show_tasks(of, |_| true),
@@ -30,6 +31,7 @@ impl World {
             "services" => self.show_services(),
             "nodes" => self.show_nodes(),
             "spread" => self.show_spread(of),
+            "branches" => self.show_branches(of.ok_or("branches of what?")?)?,
             "lowest" => self.lowest.iter().fold(String::new(), |text, (service, lowest)| {
                 let name = self.view.service(*service).map_or("?", |service| &service.spec.name);
                 text + &format!("  {name}: never fewer than {lowest} running\n")
@@ -115,6 +117,28 @@ impl World {
         nodes.into_iter().fold(String::new(), |text, (tasks, nodes)| {
             text + &format!("  {nodes} nodes with {tasks} tasks\n")
         })
+    }
+
+    /// How many wanted tasks of a service the nodes have that agree in the labels it is spread over.
+    fn show_branches(&self, of: &str) -> Result<String, String> {
+        let service = self.view.service_named(of).ok_or(format!("no service {of}"))?;
+        let placement = service.spec.task_template.placement.clone().unwrap_or_default();
+        let labels: Vec<&str> = placement
+            .preferences
+            .iter()
+            .filter_map(|preference| Some(preference.spread.as_ref()?.spread_descriptor.as_str()))
+            .collect();
+        let mut branches: BTreeMap<String, usize> = BTreeMap::new();
+        for node in self.view.nodes() {
+            let values: Vec<&str> =
+                labels.iter().map(|key| label(node, key).unwrap_or("?")).collect();
+            let tasks = self.view.tasks_of_node(node.id);
+            let wanted = tasks.filter(|task| task.is_wanted() && task.service_name == of);
+            *branches.entry(values.join("/")).or_default() += wanted.count();
+        }
+        Ok(branches
+            .into_iter()
+            .fold(String::new(), |text, (branch, tasks)| text + &format!("  {branch}: {tasks}\n")))
     }
 
     fn with_names(&self, text: &str) -> String {

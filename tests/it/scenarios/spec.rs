@@ -5,7 +5,8 @@ use std::sync::Arc;
 use purser::domain::container::ContainerSpec;
 use purser::domain::network::{EndpointSpec, PortConfig, PublishMode};
 use purser::domain::service::{
-    Platform, Replicated, Resources, ServiceSpec, TaskSpec, UpdateConfig,
+    PlacementPreference, Platform, Replicated, Resources, ServiceSpec, SpreadOver, TaskSpec,
+    UpdateConfig,
 };
 use purser::domain::time::Nanoseconds;
 
@@ -38,6 +39,12 @@ pub fn set(spec: &mut ServiceSpec, setting: &str) -> Result<(), String> {
         "constraint" => {
             placement.constraints =
                 value.split(',').filter(|text| !text.is_empty()).map(str::to_owned).collect();
+        }
+        "spread" => {
+            let spread = |label: &str| PlacementPreference {
+                spread: Some(SpreadOver { spread_descriptor: label.into() }),
+            };
+            placement.preferences = value.split(',').map(spread).collect();
         }
         "max-per-node" => placement.max_replicas = number(value)?,
         "platform" => {
