@@ -94,6 +94,7 @@ pub fn task(
         status: TaskStatus { state, ..TaskStatus::made(Timestamp::ZERO) },
         desired_state,
         endpoint_spec: None,
+        generic_resources: Vec::new(),
         registry_auth: RegistryAuth::default(),
         not_before: Timestamp::ZERO,
         ran_at: None,

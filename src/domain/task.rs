@@ -9,7 +9,7 @@ use super::change::Key;
 use super::id::{NodeId, ServiceId, TaskId};
 use super::meta::{Meta, Version};
 use super::network::{EndpointSpec, PortConfig};
-use super::service::{RegistryAuth, TaskSpec};
+use super::service::{GenericResource, RegistryAuth, TaskSpec};
 use super::task_state::TaskState;
 use super::time::Timestamp;
 
@@ -43,6 +43,9 @@ pub struct Task {
     pub desired_state: TaskState,
     /// Endpoint of the service when the task was made.
     pub endpoint_spec: Option<EndpointSpec>,
+    /// The generic resources of its node that it was given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub generic_resources: Vec<GenericResource>,
     /// Registry credentials for pulling its image.
     pub registry_auth: RegistryAuth,
     /// It is held ready until then; zero starts it as soon as its predecessor has stopped.

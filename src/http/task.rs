@@ -16,7 +16,7 @@ use crate::domain::json::is_zero;
 use crate::domain::meta::Version;
 use crate::domain::network::PortConfig;
 use crate::domain::refusal::{Reason, Refusal};
-use crate::domain::service::{Runtime, TaskSpec};
+use crate::domain::service::{GenericResource, Runtime, TaskSpec};
 use crate::domain::task::{Task, TaskStatus};
 use crate::domain::task_state::TaskState;
 use crate::domain::time::Timestamp;
@@ -49,6 +49,8 @@ pub(super) struct TaskAnswer<'a> {
     node_id: Option<NodeId>,
     status: StatusAnswer<'a>,
     desired_state: TaskState,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    generic_resources: &'a [GenericResource],
     #[schema(value_type = Option<Vec<Object>>)]
     volumes: Option<Vec<Value>>,
 }
@@ -104,6 +106,7 @@ impl<'a> From<&'a Task> for TaskAnswer<'a> {
             node_id: task.node_id,
             status: StatusAnswer::from(&task.status),
             desired_state: task.desired_state,
+            generic_resources: &task.generic_resources,
             volumes: None,
         }
     }

@@ -67,7 +67,8 @@ pub(super) fn resources(resources: &Resources) -> proto::Resources {
     }
 }
 
-fn generic(resource: &GenericResource) -> Option<proto::GenericResource> {
+/// The message of a generic resource; absent when it is empty.
+pub(super) fn generic(resource: &GenericResource) -> Option<proto::GenericResource> {
     let resource = match (&resource.named_resource_spec, &resource.discrete_resource_spec) {
         (Some(named), _) => Resource::NamedResourceSpec(proto::NamedGenericResource {
             kind: named.kind.clone(),

@@ -250,6 +250,13 @@ pub fn task() -> Task {
             mode: Some(ResolutionMode::DnsRoundRobin),
             ports: vec![port()],
         }),
+        generic_resources: vec![GenericResource {
+            named_resource_spec: Some(NamedGenericResource {
+                kind: "gpu".into(),
+                value: "gpu-1".into(),
+            }),
+            discrete_resource_spec: None,
+        }],
         registry_auth: RegistryAuth("auth".into()),
         not_before: Timestamp::ZERO,
         restarts: Restarts { count: 1, recent: Vec::new() },

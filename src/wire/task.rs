@@ -1,6 +1,6 @@
 //! Tasks as they are handed to a node, and what the node reports of them.
 
-use super::common::{annotations, driver, meta, platform, resources, text, version};
+use super::common::{annotations, driver, generic, meta, platform, resources, text, version};
 use super::container::container;
 use super::endpoint::{attachment, endpoint, port, port_from};
 use super::proto;
@@ -44,7 +44,7 @@ pub fn task(task: &Task) -> proto::Task {
         endpoint: task.endpoint_spec.as_ref().map(endpoint),
         log_driver: task.spec.log_driver.as_ref().map(driver),
         spec_version: Some(version(task.spec_version)),
-        assigned_generic_resources: Vec::new(),
+        assigned_generic_resources: task.generic_resources.iter().filter_map(generic).collect(),
         job_iteration: None,
         volumes: Vec::new(),
     }

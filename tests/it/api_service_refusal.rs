@@ -275,7 +275,6 @@ fn modes_updates_and_endpoints() {
 #[test]
 fn what_is_not_built_says_so() {
     let missing = |change: Value, what: &str| (change, 501, format!("{what} not supported yet"));
-    let generic = json!([{"DiscreteResourceSpec": {"Kind": "gpu", "Value": 1}}]);
     let cases = vec![
         missing(json!({"Mode": {"Replicated": null, "ReplicatedJob": {}}}), "jobs are"),
         missing(json!({"Mode": {"Replicated": null, "GlobalJob": {}}}), "jobs are"),
@@ -291,10 +290,6 @@ fn what_is_not_built_says_so() {
         missing(
             json!({"UpdateConfig": {"FailureAction": "rollback"}}),
             "the update failure action rollback is",
-        ),
-        missing(
-            task(json!({"Resources": {"Reservations": {"GenericResources": generic}}})),
-            "generic resources are",
         ),
     ];
     check_refusals("not-built", cases);

@@ -74,7 +74,6 @@ fn service_create_names_the_option_that_is_not_supported() {
         ("-p 80:80", "ports published in ingress mode are"),
         ("--update-order start-first", "the update order start-first is"),
         ("--update-failure-action rollback", "the update failure action rollback is"),
-        ("--generic-resource gpu=1", "generic resources are"),
     ] {
         let args = format!("service create -d --no-resolve-image {option} redis");
         assert_eq!(

@@ -40,6 +40,7 @@ scenarios! {
     drain
     explanations
     forced_update
+    generic_resources
     global_nodes
     global_policies
     global_update

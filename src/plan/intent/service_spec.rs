@@ -147,7 +147,15 @@ fn check_resources(resources: Option<&ResourceRequirements>) -> Result<(), Refus
             return Err(Refusal::invalid(message));
         }
     }
-    Ok(())
+    let reserved = resources.reservations.as_ref().map_or(&[][..], |r| &r.generic_resources);
+    match reserved.iter().find_map(|resource| resource.named_resource_spec.as_ref()) {
+        None => Ok(()),
+        // A task asks for so many of a kind; which ones it gets is not its to say.
+        Some(named) => Err(Refusal::invalid(format!(
+            "generic resource {} can be reserved by number only",
+            named.kind
+        ))),
+    }
 }
 
 /// Billionths as the Engine prints a number of cores: `1e-07`, `0.0005`.
@@ -369,7 +377,6 @@ fn check_built(spec: &ServiceSpec) -> Result<(), Refusal> {
     let template = &*spec.task_template;
     let update = spec.update_config.as_ref();
     let ports = spec.endpoint_spec.as_ref().map_or(&[][..], |endpoint| &endpoint.ports);
-    let reservations = template.resources.as_ref().and_then(|r| r.reservations.as_ref());
     let is_job = spec.mode.replicated_job.is_some() || spec.mode.global_job.is_some();
     let missing = [
         (is_job, "jobs are"),
@@ -386,7 +393,6 @@ fn check_built(spec: &ServiceSpec) -> Result<(), Refusal> {
             update.is_some_and(|u| u.failure_action == Some(FailureAction::Rollback)),
             "the update failure action rollback is",
         ),
-        (reservations.is_some_and(|r| !r.generic_resources.is_empty()), "generic resources are"),
     ];
     match missing.iter().find(|(asked, _)| *asked) {
         None => Ok(()),

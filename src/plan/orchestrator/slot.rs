@@ -154,6 +154,7 @@ pub(super) fn make(service: &Service, key: SlotKey, start: Start, ctx: Context<'
         ran_at: None,
         desired_state,
         endpoint_spec: service.spec.endpoint_spec.clone(),
+        generic_resources: Vec::new(),
         registry_auth: service.registry_auth.clone(),
         not_before: start.hold_until.unwrap_or_default(),
         restarts: start.restarts,

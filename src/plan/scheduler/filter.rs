@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::generic::Taken;
 use crate::domain::id::ServiceId;
 use crate::domain::network::{Protocol, PublishMode};
 use crate::domain::node::{Availability, Node, NodeState};
+use crate::domain::service::GenericResource;
 use crate::domain::task::Task;
 use crate::domain::view::View;
 
@@ -17,6 +19,7 @@ pub(super) struct Load<'v> {
     by_service: BTreeMap<ServiceId, usize>,
     nano_cpus: i64,
     memory_bytes: i64,
+    generic: Taken,
     host_ports: BTreeSet<(Protocol, u32)>,
 }
 
@@ -29,6 +32,7 @@ impl<'v> Load<'v> {
             by_service: BTreeMap::new(),
             nano_cpus: 0,
             memory_bytes: 0,
+            generic: Taken::default(),
             host_ports: BTreeSet::new(),
         };
         for task in view.tasks_of_node(node.id) {
@@ -46,12 +50,18 @@ impl<'v> Load<'v> {
         self.by_service.get(&id).copied().unwrap_or(0)
     }
 
+    /// The generic resources that a task gets here; `None` when there are too few.
+    pub(super) fn claim(&self, task: &Task) -> Option<Vec<GenericResource>> {
+        self.generic.claim(self.node, task)
+    }
+
     pub(super) fn add(&mut self, task: &Task) {
         self.tasks += usize::from(task.is_wanted());
         *self.by_service.entry(task.service_id).or_default() += usize::from(task.is_wanted());
         let (nano_cpus, memory_bytes) = reserved(task);
         self.nano_cpus = self.nano_cpus.saturating_add(nano_cpus);
         self.memory_bytes = self.memory_bytes.saturating_add(memory_bytes);
+        self.generic.add(&task.generic_resources);
         self.host_ports.extend(host_ports(task));
     }
 }
@@ -74,7 +84,7 @@ pub(super) fn refusal(task: &Task, load: &Load<'_>) -> Option<Reason> {
     if node.status.state != NodeState::Ready || node.spec.availability != Availability::Active {
         return Some(Reason::NotAvailable);
     }
-    if !has_resources(task, load) {
+    if !has_resources(task, load) || load.claim(task).is_none() {
         return Some(Reason::Resources);
     }
     if !placement.is_none_or(|placement| super::satisfies(&placement.constraints, node)) {

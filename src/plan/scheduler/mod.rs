@@ -6,6 +6,7 @@
 //! many in all. The least burdened takes the next task, and goes back to its place.
 
 mod filter;
+mod generic;
 mod spread;
 
 use std::collections::BTreeMap;
@@ -70,8 +71,7 @@ fn place_bound(
     if let Some(load) = own {
         match filter::refusal(task, load) {
             None => {
-                load.add(task);
-                changes.push(assign(task, load.node, ctx));
+                changes.push(assign(task, load, ctx));
                 return;
             }
             Some(reason) => reasons.add(reason),
@@ -102,8 +102,7 @@ fn place_free(
             continue;
         };
         let load = &mut loads[at];
-        load.add(task);
-        changes.push(assign(task, load.node, ctx));
+        changes.push(assign(task, load, ctx));
         match filter::refusal(task, load) {
             None => tree.offer(at, load),
             Some(reason) => reasons.add(reason),
@@ -111,14 +110,17 @@ fn place_free(
     }
 }
 
-fn assign(task: &Arc<Task>, node: &Node, ctx: Context<'_>) -> Change {
+/// Gives a task to a node that takes it.
+fn assign(task: &Arc<Task>, load: &mut Load<'_>, ctx: Context<'_>) -> Change {
     let mut task = Task::clone(task);
-    task.node_id = Some(node.id);
+    task.generic_resources = load.claim(&task).unwrap_or_default();
+    task.node_id = Some(load.node.id);
     task.status.state = TaskState::Assigned;
     task.status.message = "scheduler assigned task to node".into();
     task.status.err = String::new();
     task.status.timestamp = ctx.now;
     task.status.applied_at = ctx.now;
+    load.add(&task);
     task.into()
 }
 

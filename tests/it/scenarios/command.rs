@@ -103,6 +103,7 @@ impl World {
                 "availability" => availability = spec::word(value)?.unwrap_or(availability),
                 "arch" => platform.architecture = value.into(),
                 "cpus" | "memory" => spec::set_resource(&mut resources, key, value)?,
+                "generic" => resources.generic_resources.extend(spec::generic(value)?),
                 key => labels.extend(
                     key.strip_prefix("label.").map(|key| (key.to_owned(), value.to_owned())),
                 ),

@@ -23,7 +23,8 @@ pub fn task_name(task: &Task, nodes: &BTreeMap<NodeId, String>) -> String {
 
 impl World {
     /// `show tasks [service]`, `show running [service]`, `show services`, `show nodes`,
-    /// `show lowest`, `show spread service`, `show branches service`.
+    /// `show lowest`, `show spread service`, `show branches service`,
+    /// `show generic`.
     pub fn show(&self, what: &str, of: Option<&str>) -> Result<String, String> {
         Ok(match what {
             "tasks" => self.show_tasks(of, |_| true),
@@ -31,6 +32,7 @@ impl World {
             "services" => self.show_services(),
             "nodes" => self.show_nodes(),
             "spread" => self.show_spread(of),
+            "generic" => self.show_generic(),
             "branches" => self.show_branches(of.ok_or("branches of what?")?)?,
             "lowest" => self.lowest.iter().fold(String::new(), |text, (service, lowest)| {
                 let name = self.view.service(*service).map_or("?", |service| &service.spec.name);
@@ -117,6 +119,25 @@ impl World {
         nodes.into_iter().fold(String::new(), |text, (tasks, nodes)| {
             text + &format!("  {nodes} nodes with {tasks} tasks\n")
         })
+    }
+
+    /// The generic resources that wanted tasks have.
+    fn show_generic(&self) -> String {
+        let mut lines: Vec<String> = Vec::new();
+        for task in self.view.tasks().filter(|task| task.is_wanted() && task.node_id.is_some()) {
+            let node = task.node_id.and_then(|id| self.names.get(&id)).map_or("?", String::as_str);
+            let has = task.generic_resources.iter().map(|resource| {
+                let named = resource.named_resource_spec.as_ref();
+                let named = named.map(|named| format!(" {}:{}", named.kind, named.value));
+                let counted = resource.discrete_resource_spec.as_ref();
+                let counted = counted.map(|counted| format!(" {}:{}", counted.kind, counted.value));
+                named.or(counted).unwrap_or_default()
+            });
+            let has: String = has.collect();
+            lines.push(format!("  {} on {node} has{has}\n", task_name(task, &self.names)));
+        }
+        lines.sort();
+        lines.concat()
     }
 
     /// How many wanted tasks of a service the nodes have that agree in the labels it is spread over.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use purser::domain::container::ContainerSpec;
 use purser::domain::network::{EndpointSpec, PortConfig, PublishMode};
 use purser::domain::service::{
-    PlacementPreference, Platform, Replicated, Resources, ServiceSpec, SpreadOver, TaskSpec,
-    UpdateConfig,
+    DiscreteGenericResource, GenericResource, NamedGenericResource, PlacementPreference, Platform,
+    Replicated, Resources, ServiceSpec, SpreadOver, TaskSpec, UpdateConfig,
 };
 use purser::domain::time::Nanoseconds;
 
@@ -54,6 +54,11 @@ pub fn set(spec: &mut ServiceSpec, setting: &str) -> Result<(), String> {
         "delay" => restart.delay = Some(span(value)?),
         "attempts" => restart.max_attempts = Some(number(value)?),
         "window" => restart.window = Some(span(value)?),
+        "generic" => {
+            let resources = template.resources.get_or_insert_default();
+            let reservations = resources.reservations.get_or_insert_default();
+            reservations.generic_resources = generic(value)?;
+        }
         "cpus" | "memory" => {
             let resources = template.resources.get_or_insert_default();
             set_resource(resources.reservations.get_or_insert_default(), key, value)?;
@@ -97,6 +102,21 @@ pub fn set_resource(resources: &mut Resources, key: &str, value: &str) -> Result
         _ => resources.memory_bytes = amount * 1024 * 1024,
     }
     Ok(())
+}
+
+/// Generic resources: `ssd:2` is two pieces, `gpu:a+b` two named ones.
+pub fn generic(value: &str) -> Result<Vec<GenericResource>, String> {
+    let (kind, pieces) = value.split_once(':').ok_or(format!("{value} is no resource"))?;
+    if let Ok(value) = pieces.parse() {
+        let discrete = DiscreteGenericResource { kind: kind.into(), value };
+        let discrete_resource_spec = Some(discrete);
+        return Ok(vec![GenericResource { discrete_resource_spec, ..Default::default() }]);
+    }
+    let named = |piece: &str| {
+        let named = NamedGenericResource { kind: kind.into(), value: piece.into() };
+        GenericResource { named_resource_spec: Some(named), ..Default::default() }
+    };
+    Ok(pieces.split('+').map(named).collect())
 }
 
 pub fn number(text: &str) -> Result<u64, String> {
