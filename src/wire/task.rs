@@ -241,6 +241,10 @@ mod tests {
         let ports = endpoint.ports.iter().map(|port| (port.target_port, port.published_port));
         assert_eq!(ports.collect::<Vec<_>>(), [(53, 5353)]);
         assert!(message.networks.is_empty(), "there are no network objects to send yet");
+        let given = message.assigned_generic_resources.iter().map(|given| given.resource.clone());
+        let piece = proto::NamedGenericResource { kind: "gpu".into(), value: "gpu-1".into() };
+        let piece = proto::generic_resource::Resource::NamedResourceSpec(piece);
+        assert!(given.eq([Some(piece)]));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::kit::engine::{Running, Site};
+use crate::kit::engine::{Engine, Running, Site};
 
 /// What the engine says of a task's container.
 #[track_caller]
@@ -127,5 +127,29 @@ fn a_stop_waits_for_the_grace_period_and_no_longer() {
     assert_eq!(site.engines[0].docker(&running).ok(), task.container, "stopped at once");
     crate::kit::eventually("it was killed", std::time::Duration::from_secs(30), || {
         site.engines[0].docker(&running).ok().is_empty().then_some(())
+    });
+}
+
+#[test]
+fn generic_resources_arrive_in_the_environment() {
+    let config = json!({"node-generic-resources": ["gpu=gpu-1", "gpu=gpu-2", "ssd=1"]});
+    let site = Site::of("generic", vec![Engine::configured("generic", Some(&config))]);
+    let create = "service create -d --generic-resource gpu=1";
+    site.docker(&format!("{create} --name one redis:alpine")).ok();
+    site.docker(&format!("{create} --name two --generic-resource ssd=1 redis:alpine")).ok();
+    let variable = |service: &str, name: &str| {
+        let task = site.await_running(service, 1).remove(0);
+        let env = site.exec(&task, "env").ok();
+        let start = format!("DOCKER_RESOURCE_{name}=");
+        env.lines().find_map(|line| line.strip_prefix(&start).map(str::to_owned)).expect(name)
+    };
+    let mut given = [variable("one", "GPU"), variable("two", "GPU")];
+    given.sort();
+    assert_eq!(given, ["gpu-1", "gpu-2"]);
+    assert_eq!(variable("two", "SSD"), "1");
+    site.docker(&format!("{create} --name three redis:alpine")).ok();
+    crate::kit::eventually("there is no third", std::time::Duration::from_secs(20), || {
+        let why = site.docker("service ps --no-trunc --format {{.Error}} three").ok();
+        why.contains("insufficient resources on 1 node").then_some(())
     });
 }

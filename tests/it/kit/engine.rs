@@ -27,11 +27,25 @@ impl Engine {
     /// Starts an engine with the image `redis:alpine`, under a name that no other test uses.
     #[track_caller]
     pub fn up(name: &str) -> Engine {
+        Engine::configured(name, None)
+    }
+
+    /// The same with a configuration file of its own.
+    #[track_caller]
+    pub fn configured(name: &str, config: Option<&Value>) -> Engine {
         let dir = super::purser::scratch_dir("e");
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{name}-{}-{number}", std::process::id());
         let engine = Engine { name, dir };
-        engine.tool("up", &[]);
+        match config {
+            None => engine.tool("up", &[]),
+            Some(config) => {
+                let file = engine.dir.join("daemon.json");
+                std::fs::create_dir_all(&engine.dir).expect("a directory");
+                std::fs::write(&file, config.to_string()).expect("a file");
+                engine.tool("up", &[&file.display().to_string()])
+            }
+        };
         engine.tool("image", &["redis:alpine"]);
         engine
     }
@@ -156,8 +170,14 @@ impl Site {
             let started = starting.into_iter().map(std::thread::ScopedJoinHandle::join);
             started.map(|engine| engine.expect("the engine starts")).collect()
         });
+        Site::of(names[0], engines)
+    }
+
+    /// A purser that has these engines as its nodes; the first is that of its own host.
+    #[track_caller]
+    pub fn of(name: &str, engines: Vec<Engine>) -> Site {
         let local = format!("unix://{}", engines[0].socket().display());
-        let purser = Purser::with_args(names[0], &["--engine", &local]);
+        let purser = Purser::with_args(name, &["--engine", &local]);
         let door = purser.init(&format!("{HOST}:0"));
         let site = Site { purser, engines, door };
         let token = site.docker("swarm join-token -q worker").ok();
