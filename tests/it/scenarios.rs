@@ -54,6 +54,7 @@ scenarios! {
     node_down
     node_removed
     pause
+    plugins
     removal
     resources
     restart_policies

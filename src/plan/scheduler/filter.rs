@@ -71,6 +71,7 @@ impl<'v> Load<'v> {
 pub(super) enum Reason {
     NotAvailable,
     Resources,
+    Plugin,
     Constraints,
     Platform,
     HostPort,
@@ -86,6 +87,9 @@ pub(super) fn refusal(task: &Task, load: &Load<'_>) -> Option<Reason> {
     }
     if !has_resources(task, load) || load.claim(task).is_none() {
         return Some(Reason::Resources);
+    }
+    if !has_plugins(task, node) {
+        return Some(Reason::Plugin);
     }
     if !placement.is_none_or(|placement| super::satisfies(&placement.constraints, node)) {
         return Some(Reason::Constraints);
@@ -118,6 +122,28 @@ fn has_resources(task: &Task, load: &Load<'_>) -> bool {
         has.nano_cpus.saturating_sub(load.nano_cpus) >= nano_cpus
             && has.memory_bytes.saturating_sub(load.memory_bytes) >= memory_bytes
     })
+}
+
+/// The drivers of a task's volumes and of its log have to be plugins of the node.
+fn has_plugins(task: &Task, node: &Node) -> bool {
+    let plugins = node.description.as_ref().map_or(&[][..], |d| &d.engine.plugins);
+    let has = |kind: &str, driver: &str| {
+        plugins.iter().any(|plugin| {
+            // A plugin without a tag is its latest.
+            let name = plugin.name.strip_suffix(":latest").unwrap_or(&plugin.name);
+            plugin.kind == kind && name == driver.strip_suffix(":latest").unwrap_or(driver)
+        })
+    };
+    let mounts = task.spec.container_spec.as_ref().map_or(&[][..], |container| &container.mounts);
+    let volumes = mounts
+        .iter()
+        .filter_map(|mount| mount.volume_options.as_ref()?.driver_config.as_ref())
+        .filter(|driver| !driver.name.is_empty() && driver.name != "local")
+        .all(|driver| has("Volume", &driver.name));
+    // Without a list of its log plugins a node is taken at its word.
+    let tells = plugins.iter().any(|plugin| plugin.kind == "Log");
+    let log = task.spec.log_driver.as_ref().map_or("", |driver| &driver.name);
+    volumes && (log.is_empty() || log == "none" || !tells || has("Log", log))
 }
 
 /// An image's platforms are told in its own words; engines call the same processor by other names.
@@ -178,6 +204,7 @@ impl Reason {
         match self {
             Reason::NotAvailable => format!("{nodes} not available for new tasks"),
             Reason::Resources => format!("insufficient resources on {nodes}"),
+            Reason::Plugin => format!("missing plugin on {nodes}"),
             Reason::Constraints => format!("scheduling constraints not satisfied on {nodes}"),
             Reason::Platform => format!("unsupported platform on {nodes}"),
             Reason::HostPort => format!("host-mode port already in use on {nodes}"),

@@ -12,7 +12,7 @@
 use purser::domain::cluster::OrchestrationConfig;
 use purser::domain::id::{NodeId, ServiceId};
 use purser::domain::intent::{AuthFrom, Intent, SwarmUpdate};
-use purser::domain::node::{Availability, NodeDescription, NodeSpec};
+use purser::domain::node::{Availability, NodeDescription, NodeSpec, PluginDescription};
 use purser::domain::service::{Global, Platform, Resources, ServiceSpec};
 use purser::domain::task_state::{Mover, TaskState};
 
@@ -96,13 +96,16 @@ impl World {
             memory_bytes: 8 << 30,
             generic_resources: Vec::new(),
         };
-        let mut labels = Vec::new();
+        let (mut labels, mut plugins) = (Vec::new(), Vec::new());
         for setting in settings {
             let (key, value) = setting.split_once('=').ok_or("no setting")?;
             match key {
                 "availability" => availability = spec::word(value)?.unwrap_or(availability),
                 "arch" => platform.architecture = value.into(),
                 "cpus" | "memory" => spec::set_resource(&mut resources, key, value)?,
+                "plugin" => plugins.extend(value.split_once(':').map(|(kind, name)| {
+                    PluginDescription { kind: kind.into(), name: name.into() }
+                })),
                 "generic" => resources.generic_resources.extend(spec::generic(value)?),
                 key => labels.extend(
                     key.strip_prefix("label.").map(|key| (key.to_owned(), value.to_owned())),
@@ -110,8 +113,9 @@ impl World {
             }
         }
         let id = NodeId::make(&self.entropy);
-        let description =
+        let mut description =
             NodeDescription { hostname: name.into(), platform, resources, ..Default::default() };
+        description.engine.plugins = plugins;
         let addr = format!("10.0.0.{}", self.names.len() + 1);
         let agent = Agent { id, is_up: true, hangs: false, description, addr };
         self.names.insert(id, name.into());

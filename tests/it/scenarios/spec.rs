@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use purser::domain::container::ContainerSpec;
+use purser::domain::container::{ContainerSpec, Driver, Mount, VolumeOptions};
 use purser::domain::network::{EndpointSpec, PortConfig, PublishMode};
 use purser::domain::service::{
     DiscreteGenericResource, GenericResource, NamedGenericResource, PlacementPreference, Platform,
@@ -63,6 +63,14 @@ pub fn set(spec: &mut ServiceSpec, setting: &str) -> Result<(), String> {
             let resources = template.resources.get_or_insert_default();
             set_resource(resources.reservations.get_or_insert_default(), key, value)?;
         }
+        "log" => template.log_driver = Some(driver(value)),
+        "volume" => {
+            let options =
+                VolumeOptions { driver_config: Some(driver(value)), ..Default::default() };
+            let volume_options = Some(options);
+            let target = format!("/{value}");
+            container.mounts.push(Mount { target, volume_options, ..Default::default() });
+        }
         "port" => {
             let port = PortConfig {
                 target_port: 80,
@@ -102,6 +110,10 @@ pub fn set_resource(resources: &mut Resources, key: &str, value: &str) -> Result
         _ => resources.memory_bytes = amount * 1024 * 1024,
     }
     Ok(())
+}
+
+fn driver(name: &str) -> Driver {
+    Driver { name: name.into(), ..Default::default() }
 }
 
 /// Generic resources: `ssd:2` is two pieces, `gpu:a+b` two named ones.
