@@ -110,7 +110,7 @@ impl hyper::body::Body for Wiped {
     }
 }
 
-/// The bytes of a message, in two parts if it has a secret in it.
+/// The bytes of a message, in two parts if it has a payload in it.
 fn frames(message: &AssignmentsMessage) -> (Bytes, Option<Bytes>) {
     let padding = if wire::session::has_payload(message) { padding() } else { Vec::new() };
     let length = message.encoded_len() + 2 * padding.len();

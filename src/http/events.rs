@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::{Api, ApiVersion};
 use super::error::{ErrorResponse, Failure};
 use super::query::Query;
-use crate::domain::change::{Changed, Kind, Object};
+use crate::domain::change::{Changed, Object};
 use crate::domain::filter::Filters;
 use crate::domain::node::Node;
 use crate::domain::service::{ModeKind, Service};
@@ -57,8 +57,7 @@ struct EventActor {
 /// The newest events, and those to come; clones share them.
 #[derive(Clone)]
 pub(crate) struct Events {
-    /// The newest changes; most are never asked for as events.
-    buffer: Arc<Mutex<VecDeque<Changed>>>,
+    buffer: Arc<Mutex<VecDeque<Arc<Event>>>>,
     sender: broadcast::Sender<Arc<Event>>,
 }
 
@@ -79,7 +78,7 @@ impl Events {
                 };
                 match commit {
                     Ok(commit) => {
-                        commit.changes.iter().for_each(|changed| deriving.add(changed));
+                        commit.changes.iter().for_each(|changed| deriving.derive(changed));
                     }
                     Err(RecvError::Lagged(missed)) => {
                         tracing::warn!(missed, "events were lost: too many changes at once");
@@ -91,46 +90,38 @@ impl Events {
         events
     }
 
-    fn add(&self, changed: &Changed) {
-        if !makes_events(changed.key.kind()) {
-            return;
-        }
-        let mut buffer = self.buffer.lock().expect("a change is never left half put");
+    fn derive(&self, changed: &Changed) {
+        let Some(event) = event_of(changed) else { return };
+        let event = Arc::new(event);
+        let mut buffer = self.buffer.lock().expect("an event is never left half put");
         if buffer.len() == BUFFER_MAX {
             buffer.pop_front();
         }
-        buffer.push_back(changed.clone());
-        if self.sender.receiver_count() > 0
-            && let Some(event) = event_of(changed)
-        {
-            // The last listener may have gone just now.
-            let _ = self.sender.send(Arc::new(event));
-        }
+        buffer.push_back(event.clone());
+        // Nobody listening is fine.
+        let _ = self.sender.send(event);
     }
 
     /// What is kept, and what comes after it.
-    fn subscribe(&self) -> (Vec<Event>, broadcast::Receiver<Arc<Event>>) {
-        let buffer = self.buffer.lock().expect("a change is never left half put");
-        (buffer.iter().filter_map(event_of).collect(), self.sender.subscribe())
+    fn subscribe(&self) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
+        let buffer = self.buffer.lock().expect("an event is never left half put");
+        (buffer.iter().cloned().collect(), self.sender.subscribe())
     }
 }
 
-/// Tasks and the cluster make no events.
-fn makes_events(kind: Kind) -> bool {
-    matches!(kind, Kind::Secret | Kind::Config | Kind::Service | Kind::Node)
-}
-
-/// The event of a change.
+/// The event of a change. Tasks and the cluster make none.
 fn event_of(changed: &Changed) -> Option<Event> {
     let action = match (&changed.old, &changed.new) {
         (None, _) => "create",
         (_, None) => "remove",
         _ => "update",
     };
-    let kind = changed.key.kind();
-    if !makes_events(kind) {
-        return None;
-    }
+    let kind = match changed.key.kind() {
+        kind @ (crate::domain::change::Kind::Secret
+        | crate::domain::change::Kind::Service
+        | crate::domain::change::Kind::Node) => kind.word(),
+        _ => return None,
+    };
     let mut attributes = BTreeMap::new();
     let newest = changed.new.as_ref().or(changed.old.as_ref())?;
     attributes.insert("name", name_of(newest));
@@ -145,7 +136,7 @@ fn event_of(changed: &Changed) -> Option<Event> {
     }
     let nanos = i64::try_from(changed.at.unix_nanos()).unwrap_or(0);
     Some(Event {
-        kind: kind.word(),
+        kind,
         action,
         actor: EventActor { id: changed.key.id().to_owned(), attributes },
         scope: "swarm",
@@ -157,7 +148,6 @@ fn event_of(changed: &Changed) -> Option<Event> {
 fn name_of(object: &Object) -> String {
     match object {
         Object::Secret(secret) => secret.spec.name.clone(),
-        Object::Config(config) => config.spec.name.clone(),
         Object::Service(service) => service.spec.name.clone(),
         Object::Node(node) => node.hostname().to_owned(),
         Object::Cluster(_) | Object::Task(_) => String::new(),

@@ -35,7 +35,7 @@ use crate::domain::view::View;
 use crate::plan::orchestrator;
 use crate::store::Store;
 
-pub use crate::store::Commit;
+pub use crate::store::{Commit, PayloadError};
 
 /// A handle to the manager; clones share it.
 #[derive(Clone)]

@@ -39,8 +39,27 @@ pub(super) struct Draft {
     pub changed: Vec<Changed>,
     puts: BTreeMap<i64, Row>,
     removes: Vec<i64>,
+    /// Sealed bytes that were put.
+    bytes: usize,
     /// Where each touched object lay before, in the order of the touches.
     before: Vec<(Key, Option<Place>)>,
+}
+
+impl Draft {
+    /// True when there is nothing to write.
+    pub(super) fn is_empty(&self) -> bool {
+        self.puts.is_empty() && self.removes.is_empty()
+    }
+
+    /// About how many bytes there are to write.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn put(&mut self, row: Row) {
+        self.bytes += row.sealed.len();
+        self.puts.insert(row.row, row);
+    }
 }
 
 impl Decider {
@@ -95,17 +114,21 @@ impl Decider {
         let version = item.version.index;
         let value = codec::object_value(&key, version);
         let sealed = keyring.seal(value, &codec::encode(object), &**entropy).0;
-        draft.puts.insert(row, Row::new(row, key, version, sealed));
+        draft.put(Row::new(row, key, version, sealed));
         rows.set(keyring, key, Some(Place { row, version, payload }));
     }
 
-    /// Puts a payload behind the object of the same write.
+    /// Puts a payload behind its object, which is there already or of the same write.
     fn place_payload(&mut self, key: Key, sealed: SealedBytes) {
-        let place = self.rows.read().expect("no writer of the rows panics").place(&key);
+        let Decider { rows, keyring, draft, .. } = self;
+        let mut rows = rows.write().expect("no writer of the rows panics");
         // The write may have removed the object again.
-        let Some(place) = place else { return };
-        let row = Rows::payload_row(place.row);
-        self.draft.puts.insert(row, Row::new(row, key, PAYLOAD_VERSION, sealed.0));
+        let Some(place) = rows.place(&key) else { return };
+        if place.payload.is_none() {
+            draft.before.push((key, Some(place)));
+            rows.set(keyring, key, Some(Place { payload: Some(PAYLOAD_VERSION), ..place }));
+        }
+        draft.put(Row::new(Rows::payload_row(place.row), key, PAYLOAD_VERSION, sealed.0));
     }
 
     /// Ends a draft: what is decided from now on belongs to the next one.

@@ -5,15 +5,16 @@
 //!   view() ◀───────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Reads take the current [`View`] and never wait. All writes go through one writer task, which
-//! takes whatever waits, runs each decision on the view that the one before it left, makes the
-//! whole batch durable with a single commit, and only then publishes the view, announces the
-//! [`Commit`] and answers. Nothing is answered as done before it is durable.
+//! Reads take the current [`View`] and never wait. All writes go through one writer task. It runs
+//! each decision on the view that the one before it left and seals what that changes, while the
+//! batch before is being written; then it makes the whole batch durable with a single commit, and
+//! only then publishes the view, announces the [`Commit`] and answers. Nothing is answered before
+//! all that it stands on is durable.
 //!
 //! | what | where |
 //! |---|---|
 //! | objects | memory (the view) and, sealed, a row each |
-//! | payloads of secrets, the root's signing key | sealed rows only; read one by one when needed |
+//! | payloads of secrets and configs, the root's signing key | sealed rows only; read one by one when needed |
 //! | which row an object lies in | memory only, found again at every start |
 //! | keys | sealed under the unlock key; open in the seal's memory while the process runs |
 //!
@@ -79,6 +80,14 @@ pub enum PayloadError {
     /// The database fails.
     #[error("reading a payload")]
     Read(#[source] log::LogError),
+    /// The row is not there any more.
+    #[error("the payload of {kind} {id} is missing")]
+    Missing {
+        /// Kind of its object.
+        kind: &'static str,
+        /// Id of its object.
+        id: String,
+    },
     /// The row was changed since the start.
     #[error("the payload of {kind} {id} cannot be opened")]
     Damaged {
@@ -128,10 +137,20 @@ impl Store {
     /// # Errors
     /// The database fails, or the row was changed.
     pub async fn payload(&self, key: Key) -> Result<Option<SecretBytes>, PayloadError> {
-        let place = self.inner.rows.read().expect("no writer of the rows panics").place(&key);
-        let Some(place) = place else { return Ok(None) };
-        let row = self.inner.database.payload(place.row).await.map_err(PayloadError::Read)?;
-        let Some((row_version, sealed)) = row else { return Ok(None) };
+        let place = self.place(&key);
+        // A removal that is decided and not durable has taken the place already; the row may come
+        // back, so it is looked for. That takes longer, and is rare.
+        let row = place.map(|place| place.row);
+        let row = self.inner.database.payload(key, row).await.map_err(PayloadError::Read)?;
+        let Some((row_version, sealed)) = row else {
+            let is_lost = place.is_some_and(|place| place.payload.is_some());
+            // A removal in between is no loss.
+            if is_lost && self.place(&key) == place {
+                let (kind, id) = (key.kind().word(), key.id().to_owned());
+                return Err(PayloadError::Missing { kind, id });
+            }
+            return Ok(None);
+        };
         let value = codec::payload_value(&key, row_version);
         match self.inner.keyring.open_value(value, &sealed) {
             Ok(plain) => Ok(Some(plain)),
@@ -140,6 +159,10 @@ impl Store {
                 Err(PayloadError::Damaged { kind, id, source })
             }
         }
+    }
+
+    fn place(&self, key: &Key) -> Option<rows::Place> {
+        self.inner.rows.read().expect("no writer of the rows panics").place(key)
     }
 
     /// Reads and opens the data of a config, which whoever may ask for the config may read.

@@ -62,15 +62,25 @@ impl Database {
         Database(Arc::new(Mutex::new(Some(connection))))
     }
 
-    /// The version and sealed bytes of the payload that belongs to the object in `row`.
-    pub(super) async fn payload(&self, row: i64) -> Result<Option<(u64, Vec<u8>)>, LogError> {
+    /// The version and sealed bytes of the payload of an object that lies in `row`; without a row it
+    /// is looked for.
+    pub(super) async fn payload(
+        &self,
+        key: Key,
+        row: Option<i64>,
+    ) -> Result<Option<(u64, Vec<u8>)>, LogError> {
         let mut connection = self.0.lock().await;
         let connection = connection.as_mut().ok_or(LogError::Closed)?;
-        let row = sqlx::query("SELECT version, sealed FROM objects WHERE row = ?")
-            .bind(Rows::payload_row(row))
-            .fetch_optional(connection)
-            .await
-            .map_err(LogError::Database)?;
+        let query = match row {
+            Some(row) => sqlx::query("SELECT version, sealed FROM objects WHERE row = ?")
+                .bind(Rows::payload_row(row)),
+            None => {
+                let sql =
+                    "SELECT version, sealed FROM objects WHERE row % 2 AND kind = ? AND id = ?";
+                sqlx::query(sql).bind(key.kind() as i64).bind(key.id().to_owned())
+            }
+        };
+        let row = query.fetch_optional(connection).await.map_err(LogError::Database)?;
         let Some(row) = row else { return Ok(None) };
         let read = || Ok((row.try_get::<i64, _>(0)?.cast_unsigned(), row.try_get(1)?));
         read().map(Some).map_err(LogError::Database)
@@ -91,7 +101,7 @@ impl Sqlite {
         Sqlite { database, store_id, version }
     }
 
-    async fn execute(&self, batch: Batch) -> sqlx::Result<()> {
+    async fn execute(&self, batch: Batch) -> Result<(), LogError> {
         let sql = batch_sql(&batch);
         let rows = batch.puts.len() + batch.removes.len();
         let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(rows <= PREPARED_ROWS_MAX);
@@ -115,8 +125,8 @@ impl Sqlite {
                 .bind(row.sealed);
         }
         let mut connection = self.database.0.lock().await;
-        let connection = connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)?;
-        query.execute(connection).await.map(|_| ())
+        let connection = connection.as_mut().ok_or(LogError::Closed)?;
+        query.execute(connection).await.map(|_| ()).map_err(LogError::Database)
     }
 
     /// After a failure: is the batch in, is it out, or can nobody say?
@@ -131,7 +141,21 @@ impl Sqlite {
             .and_then(|row| row.try_get::<i64, _>(0));
         match stored.map(i64::cast_unsigned) {
             Ok(version) if version == batch_version => Ok(()),
-            Ok(version) if version == self.version => Err(LogError::Database(error)),
+            Ok(version) if version == self.version && !is_io_error(&error) => {
+                Err(LogError::Database(error))
+            }
+            Ok(version) if version == self.version => {
+                // A sync that failed leaves the batch in the log, where the next start would find it
+                // after all. One commit that succeeds takes its place.
+                let over = sqlx::query("UPDATE objects SET version = version WHERE row = ?")
+                    .bind(HEAD_ROW)
+                    .execute(&mut *connection)
+                    .await;
+                match over {
+                    Ok(_) => Err(LogError::Database(error)),
+                    Err(_) => Err(LogError::Unsure(error)),
+                }
+            }
             _ => Err(LogError::Unsure(error)),
         }
     }
@@ -140,8 +164,10 @@ impl Sqlite {
 impl Log for Sqlite {
     async fn propose(&mut self, batch: Batch) -> Result<(), LogError> {
         let version = batch.version;
-        if let Err(error) = self.execute(batch).await {
-            self.settle(version, error).await?;
+        match self.execute(batch).await {
+            Ok(()) => {}
+            Err(LogError::Database(error)) => self.settle(version, error).await?,
+            Err(error) => return Err(error),
         }
         self.version = version;
         Ok(())
@@ -153,6 +179,14 @@ impl Log for Sqlite {
             tracing::warn!(error = &error as &dyn std::error::Error, "closing the database");
         }
     }
+}
+
+/// True for what the file system refuses, a sync above all; a full disk is not among it.
+fn is_io_error(error: &sqlx::Error) -> bool {
+    /// SQLite's code; the causes stand in the bits above.
+    const SQLITE_IOERR: u32 = 10;
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+    code.is_some_and(|code| code & 0xff == SQLITE_IOERR)
 }
 
 /// The text of a batch, with a parameter for every value, in the order in which they are bound.
@@ -190,7 +224,7 @@ pub(super) struct LoadedRow {
     pub sealed: Vec<u8>,
 }
 
-/// Hands every row to `each`, by their numbers and one at a time, so that large payloads are never
+/// Hands every row to `each`, by their numbers and a few at a time, so that large payloads are never
 /// all in memory.
 pub(super) async fn for_each_row<E: From<sqlx::Error>>(
     connection: &mut SqliteConnection,
@@ -223,4 +257,30 @@ impl Row {
 /// The key that a sealed value names.
 pub(super) fn key_id(sealed: &[u8]) -> u32 {
     Keyring::key_of(sealed).map_or(0, |id| id.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::TaskId;
+
+    #[test]
+    fn a_batch_is_one_statement_or_one_transaction() {
+        let row = || Row::new(2, Key::Task(TaskId::LOWEST), 1, Vec::new());
+        // Rows put, rows removed, statements.
+        for (puts, removes, statements) in
+            [(0, 0, 1), (1, 0, 1), (511, 0, 1), (512, 0, 2), (1200, 0, 3), (0, 1, 2), (600, 513, 4)]
+        {
+            let puts: Vec<Row> = (0..puts).map(|_| row()).collect();
+            let batch = Batch { puts, removes: vec![2; removes], ..Default::default() };
+            let sql = batch_sql(&batch);
+            let marks = sql.matches('?').count();
+            assert_eq!(marks, batch.removes.len() + 6 * (batch.puts.len() + 1), "{sql}");
+            let found = sql.matches("REPLACE").count() + sql.matches("DELETE").count();
+            assert_eq!(found, statements);
+            let is_transaction = sql.starts_with("BEGIN IMMEDIATE;") && sql.ends_with(";COMMIT");
+            assert_eq!(is_transaction, statements > 1);
+            assert!(!sql.contains("()") && !sql.contains("VALUES ;"), "{sql}");
+        }
+    }
 }

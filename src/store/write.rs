@@ -18,9 +18,12 @@ use crate::domain::view::View;
 /// Writes that wait at most; a request beyond them waits for its place in the queue.
 pub(super) const QUEUE_MAX: usize = 1024;
 
-/// Writes that become durable together at most. It bounds the memory of a batch; the time of a
-/// commit hardly depends on it.
+/// Writes that become durable together at most; the time of a commit hardly depends on it.
 const BATCH_MAX: usize = 256;
+
+/// Sealed bytes of a batch beyond which it takes no more writes. The largest payload is 1 MiB, so a
+/// batch is at most that much larger.
+const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A pure function from the view to the changes of one write.
 pub type Decision = Box<dyn FnOnce(&View, Stamp) -> Result<Vec<Change>, Refusal> + Send>;
@@ -46,7 +49,7 @@ pub enum WriteError {
     /// The decision refuses.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The store fails; nothing was changed.
+    /// The store fails; nothing was changed, unless it has stopped because nobody can say.
     #[error("the store cannot write: {0}")]
     Failed(String),
     /// The store is closing, or has stopped after a failure it cannot judge.
@@ -111,25 +114,26 @@ impl<L: Log> Writer<L> {
 
     /// Decides what waits, or waits for the first to come. False when none will come any more.
     async fn receive(&mut self, stop: &CancellationToken) -> bool {
-        let mut taken = Vec::new();
-        while self.decided.len() + taken.len() < BATCH_MAX
+        if stop.is_cancelled() {
+            // What is queued already is written; what comes after is refused.
+            self.queue.close();
+        }
+        while has_room(&self.decided, &self.decider)
             && let Ok(proposal) = self.queue.try_recv()
         {
-            taken.push(proposal);
+            self.decided.push(self.decider.answer(proposal));
         }
-        if self.decided.is_empty() && taken.is_empty() {
+        if self.decided.is_empty() {
             let proposal = tokio::select! {
                 biased;
                 proposal = self.queue.recv() => proposal,
                 () = stop.cancelled() => {
-                    // What is queued already is written; what comes after is refused.
                     self.queue.close();
                     self.queue.recv().await
                 }
             };
-            taken.extend(proposal);
+            self.decided.extend(proposal.map(|proposal| self.decider.answer(proposal)));
         }
-        self.decided.extend(taken.into_iter().map(|proposal| self.decider.answer(proposal)));
         !self.decided.is_empty()
     }
 
@@ -138,7 +142,7 @@ impl<L: Log> Writer<L> {
     async fn write(&mut self) -> Result<(), LogError> {
         let decided = std::mem::take(&mut self.decided);
         let mut draft = self.decider.take();
-        if draft.changed.is_empty() {
+        if draft.is_empty() {
             answer(decided);
             return Ok(());
         }
@@ -155,8 +159,8 @@ impl<L: Log> Writer<L> {
         let next = self.decider.take();
         self.decider.undo([next, draft], self.durable.clone());
         let cause = first_cause(&error);
-        refuse_all(decided, &cause);
-        refuse_all(std::mem::take(&mut self.decided), &cause);
+        fail_all(decided, &cause);
+        fail_all(std::mem::take(&mut self.decided), &cause);
         if let LogError::Database(_) = error {
             tracing::error!(error = &error as &dyn std::error::Error, "a batch of writes failed");
             return Ok(());
@@ -174,6 +178,11 @@ impl<L: Log> Writer<L> {
     }
 }
 
+/// True while a batch may grow.
+fn has_room(decided: &[Decided], decider: &Decider) -> bool {
+    decided.len() < BATCH_MAX && decider.draft.bytes() < BATCH_BYTES_MAX
+}
+
 /// Waits until a batch is written; decides meanwhile what comes.
 async fn grow(
     written: impl Future<Output = Result<(), LogError>>,
@@ -184,7 +193,7 @@ async fn grow(
     let mut written = pin!(written);
     let mut is_open = true;
     loop {
-        let has_room = decided.len() < BATCH_MAX;
+        let has_room = has_room(decided, decider);
         tokio::select! {
             biased;
             outcome = &mut written => return outcome,
@@ -218,13 +227,10 @@ fn first_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-fn refuse_all(decided: Vec<Decided>, error: &str) {
-    for Decided { answer, outcome } in decided {
-        let outcome = match outcome {
-            Err(refused) => Err(refused),
-            Ok(_) => Err(WriteError::Failed(error.to_owned())),
-        };
-        let _ = answer.send(outcome);
+fn fail_all(decided: Vec<Decided>, error: &str) {
+    // Refusals fail too: they may stand on a write that is not there.
+    for Decided { answer, .. } in decided {
+        let _ = answer.send(Err(WriteError::Failed(error.to_owned())));
     }
 }
 
@@ -237,6 +243,7 @@ mod tests {
     use super::super::log::Batch;
     use super::super::rows::Rows;
     use super::*;
+    use crate::domain::change::{Key, SealedBytes};
     use crate::domain::id::{Entropy, SecretId, Stream};
     use crate::domain::secret::{Fingerprint, Secret, SecretSpec};
     use crate::domain::time::{Clock, Timestamp};
@@ -366,12 +373,16 @@ mod tests {
         let rows = writer.decider.rows.clone();
         tokio::spawn(writer.run(CancellationToken::new()));
         let found = Arc::default();
-        let (first, second, seen, ()) = tokio::join!(
+        let (first, second, refused, seen, ()) = tokio::join!(
             submit(&queue, put(1)),
             async {
                 // The first is on its way to the log by then.
                 tokio::task::yield_now().await;
                 submit(&queue, put(2)).await
+            },
+            async {
+                tokio::task::yield_now().await;
+                submit(&queue, Box::new(|_, _| Err(Refusal::invalid("s1 is there")))).await
             },
             async {
                 tokio::task::yield_now().await;
@@ -386,6 +397,7 @@ mod tests {
         );
         assert!(matches!(first, Err(WriteError::Failed(_))));
         assert!(matches!(second, Err(WriteError::Failed(_))));
+        assert!(matches!(refused, Err(WriteError::Failed(_))), "it was refused for what is not");
         assert!(matches!(seen, Err(WriteError::Failed(_))), "it saw what is not there");
         assert_eq!(*found.read().expect("a test's lock"), 2);
         assert_eq!(rows.read().expect("a test's lock").digest(), Rows::default().digest());
@@ -394,6 +406,23 @@ mod tests {
         assert_eq!(submit(&queue, put(3)).await.expect("written").version.index, 1);
         submit(&queue, count(&found)).await.expect("reading is no write");
         assert_eq!(*found.read().expect("a test's lock"), 1);
+    }
+
+    #[tokio::test]
+    async fn a_payload_may_come_later_than_its_object() {
+        let log = Scripted::default();
+        let (queue, writer) = writer(log.clone());
+        let rows = writer.decider.rows.clone();
+        tokio::spawn(writer.run(CancellationToken::new()));
+        submit(&queue, put(1)).await.expect("written");
+        let key = Key::Secret(SecretId::derive([1; 17]));
+        let before = rows.read().expect("a test's lock").digest();
+        let payload = vec![Change::PutPayload(key, SealedBytes(vec![1; 100]))];
+        submit(&queue, Box::new(|_, _| Ok(payload))).await.expect("written");
+        assert_eq!(*log.durable.read().expect("a test's lock"), [1, 2]);
+        let rows = rows.read().expect("a test's lock");
+        assert!(rows.place(&key).is_some_and(|place| place.payload.is_some()));
+        assert_ne!(rows.digest(), before, "the head tells of it");
     }
 
     #[tokio::test]
