@@ -1,17 +1,20 @@
 //! `/configs`: create, list, inspect, update of labels, remove. Unlike a secret's, the data of a
 //! config are shown.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{Request, Response, StatusCode};
+use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::context::{Api, ApiInner, Wanted};
 use super::decode;
-use super::error::{ErrorResponse, Failure, empty, json, json_list};
+use super::error::{ErrorResponse, Failure, empty, json};
 use super::query::Query;
 use super::secret::{IdResponse, payload};
 use crate::domain::config::{Config, ConfigSpec};
@@ -21,6 +24,7 @@ use crate::domain::json::is_zero;
 use crate::domain::meta::Version;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::time::Timestamp;
+use crate::manager::PayloadError;
 use crate::seal::secret::SecretBytes;
 
 /// A config as it is shown.
@@ -101,25 +105,48 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Respons
     let passes = |config: &Config| {
         (!any_name || is_named(config)) && filters.passes_labels("label", &config.spec.labels)
     };
-    let mut found: Vec<&Config> =
-        view.configs().map(|config| &**config).filter(|config| passes(config)).collect();
+    let mut found: Vec<Arc<Config>> =
+        view.configs().filter(|config| passes(config)).cloned().collect();
     if !filters.values("name").is_empty() {
         found.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
     }
-    let mut answers = Vec::with_capacity(found.len());
-    for config in found {
+    let listing = Listing { api, left: found.into_iter(), text: vec![b'['] };
+    let pieces = stream::try_unfold(Some(listing), next);
+    let mut response = Response::new(Body::from_stream(pieces));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    Ok(response)
+}
+
+/// A list under way. Configs are large: each is read when the one before it was taken.
+struct Listing {
+    api: Api,
+    left: std::vec::IntoIter<Arc<Config>>,
+    /// What stands before the next one.
+    text: Vec<u8>,
+}
+
+/// The next config of a list with what stands before it; at last the end of the list.
+async fn next(
+    listing: Option<Listing>,
+) -> Result<Option<(Vec<u8>, Option<Listing>)>, PayloadError> {
+    let Some(Listing { api, mut left, mut text }) = listing else { return Ok(None) };
+    for config in left.by_ref() {
         // One that is removed just now is not in the list any more.
-        answers.extend(answer(&api, config).await?);
+        let Some(answer) = answer(&api, &config).await? else { continue };
+        serde_json::to_writer(&mut text, &answer).expect("answers are maps of texts and numbers");
+        return Ok(Some((text, Some(Listing { api, left, text: vec![b','] }))));
     }
-    Ok(json_list(answers.into_iter(), 1024))
+    // The comma that stands before nothing.
+    text.retain(|byte| *byte != b',');
+    text.extend_from_slice(b"]\n");
+    Ok(Some((text, None)))
 }
 
 /// A config with its data; `None` when it was removed meanwhile.
-async fn answer(api: &ApiInner, config: &Config) -> Result<Option<ConfigAnswer>, Failure> {
-    let read = api.manager.store().config_data(config.id).await;
-    let data = read.map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "a config cannot be read");
-        Failure(Refusal::front(Reason::Unknown, error.to_string()))
+async fn answer(api: &ApiInner, config: &Config) -> Result<Option<ConfigAnswer>, PayloadError> {
+    let data = api.manager.store().config_data(config.id).await.inspect_err(|error| {
+        tracing::error!(error = error as &dyn std::error::Error, "a config cannot be read");
     })?;
     let ConfigSpec { name, labels, templating } = config.spec.clone();
     Ok(data.map(|data| ConfigAnswer {
@@ -156,7 +183,9 @@ pub(super) async fn inspect(
     let view = api.manager.view();
     view.require_cluster()?;
     let config = view.find_config(&wanted)?;
-    let answer = answer(&api, config).await?;
+    let answer = answer(&api, config)
+        .await
+        .map_err(|error| Refusal::front(Reason::Unknown, error.to_string()))?;
     let answer = answer.ok_or_else(|| Refusal::not_found("config", &wanted))?;
     Ok(json(StatusCode::OK, &answer))
 }
