@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::{Api, ApiVersion};
 use super::error::{ErrorResponse, Failure};
 use super::query::Query;
-use crate::domain::change::{Changed, Object};
+use crate::domain::change::{Changed, Kind, Object};
 use crate::domain::filter::Filters;
 use crate::domain::node::Node;
 use crate::domain::service::{ModeKind, Service};
@@ -117,9 +117,7 @@ fn event_of(changed: &Changed) -> Option<Event> {
         _ => "update",
     };
     let kind = match changed.key.kind() {
-        kind @ (crate::domain::change::Kind::Secret
-        | crate::domain::change::Kind::Service
-        | crate::domain::change::Kind::Node) => kind.word(),
+        kind @ (Kind::Secret | Kind::Config | Kind::Service | Kind::Node) => kind.word(),
         _ => return None,
     };
     let mut attributes = BTreeMap::new();
@@ -148,6 +146,7 @@ fn event_of(changed: &Changed) -> Option<Event> {
 fn name_of(object: &Object) -> String {
     match object {
         Object::Secret(secret) => secret.spec.name.clone(),
+        Object::Config(config) => config.spec.name.clone(),
         Object::Service(service) => service.spec.name.clone(),
         Object::Node(node) => node.hostname().to_owned(),
         Object::Cluster(_) | Object::Task(_) => String::new(),
