@@ -190,7 +190,7 @@ pub struct SeccompOpts {
     pub mode: Option<SeccompMode>,
     /// The profile itself for mode `custom`, base64.
     #[serde(skip_serializing_if = "is_zero", with = "base64_bytes")]
-    #[schema(value_type = String, format = Byte)]
+    #[schema(value_type = String, format = Byte, default = "")]
     pub profile: Vec<u8>,
 }
 

@@ -135,11 +135,11 @@ pub struct TlsInfo {
     pub trust_root: String,
     /// Subject of the issuer, DER.
     #[serde(skip_serializing_if = "is_zero", with = "base64_bytes")]
-    #[schema(value_type = String, format = Byte)]
+    #[schema(value_type = String, format = Byte, default = "")]
     pub cert_issuer_subject: Vec<u8>,
     /// Public key of the issuer, DER.
     #[serde(skip_serializing_if = "is_zero", with = "base64_bytes")]
-    #[schema(value_type = String, format = Byte)]
+    #[schema(value_type = String, format = Byte, default = "")]
     pub cert_issuer_public_key: Vec<u8>,
 }
 

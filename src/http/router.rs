@@ -98,7 +98,10 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let schemas = &mut document.components.get_or_insert_default().schemas;
     schemas.entry(ErrorResponse::name().into_owned()).or_insert_with(ErrorResponse::schema);
     for item in document.paths.paths.values_mut() {
-        operations(item).for_each(add_version_answer);
+        operations(item).for_each(|operation| {
+            add_version_answer(operation);
+            describe_answers(operation);
+        });
     }
     document
 }
@@ -118,6 +121,28 @@ fn add_version_answer(operation: &mut Operation) {
         .build();
     let answers = &mut operation.responses.responses;
     answers.entry("400".into()).or_insert(RefOr::T(answer));
+}
+
+/// Every answer has to be described, so those that say nothing themselves get what their status says.
+fn describe_answers(operation: &mut Operation) {
+    for (status, answer) in &mut operation.responses.responses {
+        let RefOr::T(answer) = answer else { continue };
+        if answer.description.is_empty() {
+            answer.description = match status.as_str() {
+                "200" => "Done, or what was asked for",
+                "201" => "It was made",
+                "204" => "It was removed",
+                "400" => "The request is malformed, or what it asks for cannot be",
+                "404" => "There is no such object, or several that begin so",
+                "409" => "The name is taken",
+                "500" => "The object was changed meanwhile, or the request failed",
+                "501" => "This is not supported",
+                "503" => "This process is in no swarm, or cannot write",
+                _ => "See the message",
+            }
+            .into();
+        }
+    }
 }
 
 /// This document

@@ -26,6 +26,7 @@ mod api_task;
 mod api_transport;
 mod cli_config;
 mod cli_curl;
+mod cli_generated;
 mod cli_node;
 mod cli_secret;
 mod cli_service;

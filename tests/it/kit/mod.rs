@@ -6,6 +6,7 @@ pub mod engine;
 pub mod http;
 pub mod load;
 pub mod purser;
+pub mod python;
 pub mod scratch;
 pub mod search;
 pub mod start;
