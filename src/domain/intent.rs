@@ -102,6 +102,19 @@ pub enum Intent {
         /// Where credentials come from when none are sent.
         auth_from: AuthFrom,
     },
+    /// Clients; as for updating, and what the spec before references still exists.
+    RollBackService {
+        /// Which.
+        id: ServiceId,
+        /// The version that the client saw.
+        version: Version,
+        /// The spec that the client sent; only checked.
+        spec: ServiceSpec,
+        /// Registry credentials that the client sent; a part of its spec.
+        registry_auth: Option<RegistryAuth>,
+        /// Where those of its spec come from when none are sent.
+        auth_from: AuthFrom,
+    },
     /// Clients; always.
     RemoveService {
         /// Which.
@@ -242,6 +255,7 @@ impl Intent {
             Intent::RemoveConfig { .. } => "config remove",
             Intent::CreateService { .. } => "service create",
             Intent::UpdateService { .. } => "service update",
+            Intent::RollBackService { .. } => "service rollback",
             Intent::RemoveService { .. } => "service remove",
             Intent::UpdateNode { .. } => "node update",
             Intent::RemoveNode { .. } => "node remove",

@@ -48,7 +48,7 @@ pub struct Task {
     pub generic_resources: Vec<GenericResource>,
     /// Registry credentials for pulling its image.
     pub registry_auth: RegistryAuth,
-    /// It is held ready until then; zero starts it as soon as its predecessor has stopped.
+    /// For a task in place of another: it is not started before then. Zero for the first of a slot.
     pub not_before: Timestamp,
     /// The replacements that led to this task.
     pub restarts: Restarts,

@@ -251,7 +251,7 @@ fn insert_defaults(spec: &ServiceSpec) -> ServiceSpec {
     params(("id" = String, Path, description = "Id, name, or prefix of the id"),
         ("version" = u64, Query, description = "The version that was seen"),
         ("registryAuthFrom" = Option<String>, Query, description = "`spec` or `previous-spec`"),
-        ("rollback" = Option<String>, Query, description = "`previous` is not supported yet"),
+        ("rollback" = Option<String>, Query, description = "`previous` gives the service back the spec before"),
         ("X-Registry-Auth" = Option<String>, Header, description = "Registry credentials, base64url JSON")),
     request_body = ServiceSpec,
     responses((status = 200, body = ServiceUpdateResponse), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
@@ -273,22 +273,15 @@ pub(super) async fn update(
         "previous-spec" => AuthFrom::PreviousSpec,
         other => return Err(Failure::invalid(format!("invalid registryAuthFrom '{other}'"))),
     };
-    match query.text("rollback") {
-        "" | "none" => {}
-        "previous" if service.previous_spec.is_none() => {
-            let message = format!("service {} does not have a previous spec", service.id);
-            return Err(Refusal::store(Reason::Precondition, message).into());
-        }
-        "previous" => {
-            return Err(Failure::unsupported("rolling a service back is not supported yet"));
-        }
+    let id = service.id;
+    let intent = match query.text("rollback") {
+        "" | "none" => Intent::UpdateService { id, version, spec, registry_auth, auth_from },
+        "previous" => Intent::RollBackService { id, version, spec, registry_auth, auth_from },
         other => {
             let message = format!("unrecognized rollback option {other}");
             return Err(Refusal::front(Reason::Unknown, message).into());
         }
-    }
-    let id = service.id;
-    let intent = Intent::UpdateService { id, version, spec, registry_auth, auth_from };
+    };
     api.manager.submit(Actor::Client, intent).await?;
     Ok(json(StatusCode::OK, &ServiceUpdateResponse { warnings: None }))
 }

@@ -37,6 +37,7 @@ fn is_for_clients(intent: &Intent) -> bool {
         | Intent::RemoveConfig { .. }
         | Intent::CreateService { .. }
         | Intent::UpdateService { .. }
+        | Intent::RollBackService { .. }
         | Intent::RemoveService { .. }
         | Intent::UpdateNode { .. }
         | Intent::RemoveNode { .. }

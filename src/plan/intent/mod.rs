@@ -47,6 +47,10 @@ pub fn decide(view: &View, intent: Intent, ctx: Context<'_>) -> Result<Vec<Chang
             spec,
             service::Auth { sent: registry_auth, from: auth_from },
         ),
+        Intent::RollBackService { id, version, spec, registry_auth, auth_from } => {
+            let auth = service::Auth { sent: registry_auth, from: auth_from };
+            service::roll_back(view, id, version, &spec, auth, ctx)
+        }
         Intent::RemoveService { id } => service::remove(view, id),
         Intent::UpdateNode { id, version, spec } => node::update(view, id, version, spec),
         Intent::RemoveNode { id, force } => node::remove(view, id, force, ctx),

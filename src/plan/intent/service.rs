@@ -1,4 +1,4 @@
-//! Services: create, update, remove.
+//! Services: create, update, roll back, remove.
 
 use super::service_spec;
 use crate::domain::change::{Change, Key};
@@ -6,8 +6,9 @@ use crate::domain::id::ServiceId;
 use crate::domain::intent::AuthFrom;
 use crate::domain::meta::Version;
 use crate::domain::refusal::{Reason, Refusal};
-use crate::domain::service::{RegistryAuth, Service, ServiceSpec};
+use crate::domain::service::{RegistryAuth, Service, ServiceSpec, UpdateState, UpdateStatus};
 use crate::domain::view::View;
+use crate::plan::Context;
 
 /// Registry credentials of an update.
 pub(super) struct Auth {
@@ -55,40 +56,90 @@ pub(super) fn update(
     spec: ServiceSpec,
     auth: Auth,
 ) -> Result<Vec<Change>, Refusal> {
-    let service = find(view, id)?;
-    if spec.name != service.spec.name {
-        // An absent name is a changed one; a malformed one is refused as such first.
-        if !spec.name.is_empty() {
-            service_spec::check(&spec)?;
-        }
-        return Err(Refusal::store(Reason::Unsupported, "renaming services is not supported"));
-    }
-    service_spec::check(&spec)?;
-    service_spec::check_references(view, &spec)?;
-    if spec.mode.name() != service.spec.mode.name() {
-        return Err(Refusal::store(Reason::Unsupported, "service mode change is not allowed"));
-    }
+    let service = find_for(view, id, &spec)?;
     if version != service.meta.version {
         return Err(Refusal::out_of_sequence());
     }
-    let registry_auth = match (auth.sent, auth.from) {
-        (Some(sent), _) => sent,
-        (None, AuthFrom::Spec) => service.registry_auth.clone(),
-        (None, AuthFrom::PreviousSpec) if service.previous_spec.is_none() => {
-            return Err(Refusal::front(Reason::Unknown, "service does not have a previous spec"));
-        }
-        (None, AuthFrom::PreviousSpec) => service.previous_registry_auth.clone(),
-    };
     let updated = Service {
         spec,
         spec_version: Version::default(),
         previous_spec: Some(service.spec.clone()),
         update_status: None,
-        registry_auth,
+        registry_auth: auth.resolve(service)?,
         previous_registry_auth: service.registry_auth.clone(),
         ..service.clone()
     };
     Ok(vec![updated.into()])
+}
+
+/// The spec and the one before change places, and their credentials with them. Those that were sent
+/// belong to the spec that was sent, which is only checked.
+pub(super) fn roll_back(
+    view: &View,
+    id: ServiceId,
+    version: Version,
+    spec: &ServiceSpec,
+    auth: Auth,
+    ctx: Context<'_>,
+) -> Result<Vec<Change>, Refusal> {
+    let service = find_for(view, id, spec)?;
+    auth.resolve(service)?;
+    let Some(previous) = &service.previous_spec else {
+        let message = format!("service {id} does not have a previous spec");
+        return Err(Refusal::store(Reason::Precondition, message));
+    };
+    if version != service.meta.version {
+        return Err(Refusal::out_of_sequence());
+    }
+    service_spec::check_references(view, previous)?;
+    let status = UpdateStatus {
+        state: UpdateState::RollbackStarted,
+        started_at: Some(ctx.now),
+        completed_at: None,
+        message: "manually requested rollback".into(),
+    };
+    let rolled_back = Service {
+        spec: previous.clone(),
+        spec_version: Version::default(),
+        previous_spec: Some(service.spec.clone()),
+        update_status: Some(status),
+        registry_auth: service.previous_registry_auth.clone(),
+        previous_registry_auth: service.registry_auth.clone(),
+        ..service.clone()
+    };
+    Ok(vec![rolled_back.into()])
+}
+
+/// The service that a spec may be given to.
+fn find_for<'v>(view: &'v View, id: ServiceId, spec: &ServiceSpec) -> Result<&'v Service, Refusal> {
+    let service = find(view, id)?;
+    if spec.name != service.spec.name {
+        // An absent name is a changed one; a malformed one is refused as such first.
+        if !spec.name.is_empty() {
+            service_spec::check(spec)?;
+        }
+        return Err(Refusal::store(Reason::Unsupported, "renaming services is not supported"));
+    }
+    service_spec::check(spec)?;
+    service_spec::check_references(view, spec)?;
+    if spec.mode.name() != service.spec.mode.name() {
+        return Err(Refusal::store(Reason::Unsupported, "service mode change is not allowed"));
+    }
+    Ok(service)
+}
+
+impl Auth {
+    /// The credentials that the new spec gets.
+    fn resolve(self, service: &Service) -> Result<RegistryAuth, Refusal> {
+        match (self.sent, self.from) {
+            (Some(sent), _) => Ok(sent),
+            (None, AuthFrom::Spec) => Ok(service.registry_auth.clone()),
+            (None, AuthFrom::PreviousSpec) if service.previous_spec.is_none() => {
+                Err(Refusal::front(Reason::Unknown, "service does not have a previous spec"))
+            }
+            (None, AuthFrom::PreviousSpec) => Ok(service.previous_registry_auth.clone()),
+        }
+    }
 }
 
 pub(super) fn remove(view: &View, id: ServiceId) -> Result<Vec<Change>, Refusal> {

@@ -13,8 +13,7 @@ use crate::domain::network::{EndpointSpec, PublishMode, ResolutionMode};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::secret::SecretReference;
 use crate::domain::service::{
-    FailureAction, ResourceRequirements, RestartPolicy, Runtime, ServiceSpec, TaskSpec,
-    UpdateConfig, UpdateOrder,
+    ResourceRequirements, RestartPolicy, Runtime, ServiceSpec, TaskSpec, UpdateConfig,
 };
 use crate::domain::view::View;
 
@@ -375,7 +374,6 @@ fn check_endpoint(endpoint: Option<&EndpointSpec>) -> Result<(), Refusal> {
 /// What is well formed and not built yet.
 fn check_built(spec: &ServiceSpec) -> Result<(), Refusal> {
     let template = &*spec.task_template;
-    let update = spec.update_config.as_ref();
     let ports = spec.endpoint_spec.as_ref().map_or(&[][..], |endpoint| &endpoint.ports);
     let is_job = spec.mode.replicated_job.is_some() || spec.mode.global_job.is_some();
     let missing = [
@@ -384,14 +382,6 @@ fn check_built(spec: &ServiceSpec) -> Result<(), Refusal> {
         (
             ports.iter().any(|port| port.publish_mode() == PublishMode::Ingress),
             "ports published in ingress mode are",
-        ),
-        (
-            update.is_some_and(|update| update.order == Some(UpdateOrder::StartFirst)),
-            "the update order start-first is",
-        ),
-        (
-            update.is_some_and(|u| u.failure_action == Some(FailureAction::Rollback)),
-            "the update failure action rollback is",
         ),
     ];
     match missing.iter().find(|(asked, _)| *asked) {

@@ -4,6 +4,7 @@
 //! anything; the next look, at the view after it, finds the next:
 //!
 //! ```text
+//!   handover  of two tasks in one slot, the one that is not needed any more is given up
 //!   restart   what ended, or whose node is lost, is given up and replaced
 //!   scale     slots are added or given up
 //!   update    tasks of an older spec are replaced, a few at a time
@@ -14,6 +15,7 @@
 //! often an instance was restarted. A restart of the manager goes on where it was.
 
 mod global;
+mod handover;
 mod reaper;
 mod replicated;
 mod restart;

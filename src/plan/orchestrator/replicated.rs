@@ -1,10 +1,12 @@
 //! Replicated services: so many slots, anywhere.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::slot::{self, Slot, SlotKey, Start};
-use super::{restart, update};
+use super::{handover, restart, update};
 use crate::domain::service::Service;
+use crate::domain::task::Task;
 use crate::domain::task_state::TaskState;
 use crate::domain::view::View;
 use crate::plan::{Context, Planned};
@@ -17,7 +19,10 @@ pub(super) fn reconcile(
     planned: &mut Planned,
 ) {
     let slots = slot::slots(view, service);
-    restart::plan(view, service, &slots, ctx, planned);
+    handover::plan(view, service, &slots, planned);
+    if planned.changes.is_empty() {
+        restart::plan(view, service, &slots, ctx, planned);
+    }
     if planned.changes.is_empty() {
         scale(service, replicas, &slots, ctx, planned);
     }
@@ -69,11 +74,10 @@ fn choose_surplus<'s, 'v>(taken: &[&'s Slot<'v>], surplus: usize) -> Vec<&'s Slo
     let mut idle = Vec::new();
     let mut by_node: BTreeMap<_, Vec<&Slot<'_>>> = BTreeMap::new();
     for slot in taken {
-        match slot.current() {
-            Some(task) if task.status.state == TaskState::Running && task.is_wanted() => {
-                by_node.entry(task.node_id).or_default().push(*slot);
-            }
-            _ => idle.push(*slot),
+        let runs = |task: &&Arc<Task>| task.status.state == TaskState::Running && task.is_wanted();
+        match slot.tasks.iter().copied().find(runs) {
+            Some(task) => by_node.entry(task.node_id).or_default().push(*slot),
+            None => idle.push(*slot),
         }
     }
     let mut chosen: Vec<_> = idle.into_iter().rev().take(surplus).collect();

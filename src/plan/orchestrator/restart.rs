@@ -3,7 +3,7 @@
 //! it is held, as for want of its image, is replaced when its delay is over and not before.
 
 use super::global;
-use super::slot::{self, Slot, SlotKey, Start};
+use super::slot::{self, Slot, SlotKey, Start, When};
 use crate::domain::change::Key;
 use crate::domain::node::Availability;
 use crate::domain::service::{
@@ -28,6 +28,8 @@ pub(super) fn plan(
     planned: &mut Planned,
 ) {
     for slot in slots {
+        // During a handover the older one is not replaced: the newer one is what replaces it.
+        let newest = slot.wanted().map(|task| task.id);
         for task in slot.tasks.iter().filter(|task| task.is_wanted()) {
             let is_over = task.status.state.is_terminal();
             if !slot::is_lost(view, service, task) {
@@ -41,15 +43,11 @@ pub(super) fn plan(
             }
             planned.changes.push(slot::desire(task, TaskState::Shutdown));
             let ended_at = if is_over { ended_at(task) } else { ctx.now };
-            if is_due(task, ended_at) && has_place(view, service, slot.key) {
-                let hold_until = Some(ctx.now.plus(delay(view, service, task)));
+            let is_newest = newest == Some(task.id);
+            if is_newest && is_due(task, ended_at) && has_place(view, service, slot.key) {
+                let when = When::Held(ctx.now.plus(delay(view, service, task)));
                 let restarts = next(service, task, ctx.now);
-                planned.changes.push(slot::make(
-                    service,
-                    slot.key,
-                    Start { hold_until, restarts },
-                    ctx,
-                ));
+                planned.changes.push(slot::make(service, slot.key, Start { when, restarts }, ctx));
             }
         }
     }

@@ -54,7 +54,7 @@ pub(super) fn slots<'v>(view: &'v View, service: &Service) -> Vec<Slot<'v>> {
 }
 
 impl<'v> Slot<'v> {
-    /// The task that is meant to run, or to get ready for it.
+    /// The task that is meant to run, or to get ready for it; the newest one during a handover.
     pub(super) fn wanted(&self) -> Option<&'v Arc<Task>> {
         self.tasks.iter().copied().find(|task| task.is_wanted())
     }
@@ -72,6 +72,14 @@ impl<'v> Slot<'v> {
     /// The task that stands for the slot; `None` when the slot is empty.
     pub(super) fn current(&self) -> Option<&'v Arc<Task>> {
         self.wanted().or_else(|| self.settled())
+    }
+
+    /// True for a slot that was brought up to date, or that keeps its old task because the new one
+    /// ended and is not to be replaced.
+    pub(super) fn is_up_to_date(&self, view: &View, service: &Service) -> bool {
+        let tried =
+            || self.tasks.first().is_some_and(|new| new.spec_version == service.spec_version);
+        self.current().is_some_and(|task| is_current(view, service, task) || tried())
     }
 }
 
@@ -123,11 +131,23 @@ pub(super) fn constraints(template: &TaskSpec) -> &[String] {
     template.placement.as_ref().map_or(&[][..], |placement| &placement.constraints)
 }
 
+/// When a task is started.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) enum When {
+    /// At once, as the first of its slot.
+    #[default]
+    First,
+    /// Held ready, not before this moment nor before its predecessor has stopped.
+    Held(Timestamp),
+    /// At once, beside its predecessor; since this moment.
+    Beside(Timestamp),
+}
+
 /// How a task differs from a plain first one.
 #[derive(Debug, Default)]
 pub(super) struct Start {
-    /// Held ready, not started before this moment; absent starts at once.
-    pub hold_until: Option<Timestamp>,
+    /// When it is started.
+    pub when: When,
     /// The replacements before it.
     pub restarts: Restarts,
 }
@@ -138,8 +158,11 @@ pub(super) fn make(service: &Service, key: SlotKey, start: Start, ctx: Context<'
         SlotKey::Number(number) => (number, None),
         SlotKey::Node(node) => (0, Some(node)),
     };
-    let desired_state =
-        if start.hold_until.is_some() { TaskState::Ready } else { TaskState::Running };
+    let (desired_state, not_before) = match start.when {
+        When::First => (TaskState::Running, Timestamp::ZERO),
+        When::Held(until) => (TaskState::Ready, until),
+        When::Beside(now) => (TaskState::Running, now),
+    };
     let task = Task {
         id: TaskId::make(ctx.entropy),
         meta: Default::default(),
@@ -156,7 +179,7 @@ pub(super) fn make(service: &Service, key: SlotKey, start: Start, ctx: Context<'
         endpoint_spec: service.spec.endpoint_spec.clone(),
         generic_resources: Vec::new(),
         registry_auth: service.registry_auth.clone(),
-        not_before: start.hold_until.unwrap_or_default(),
+        not_before,
         restarts: start.restarts,
     };
     task.into()

@@ -1,21 +1,27 @@
-//! Rolling updates: tasks of an older spec are replaced, a few at a time, the old one stopping
-//! before the new one starts.
+//! Rolling updates: tasks of an older spec are replaced, a few at a time. Either the old one stops
+//! before the new one starts, or it runs on until the new one runs; a global service's always stops
+//! first, since its slot is its node. An update that fails may roll the service back, which is
+//! rolled out in the same way by the settings for it, and never turns back itself.
 //!
 //! Where a rollout stands is read from the view. A slot is in hand from the moment its new task was
 //! made until that task has run for the configured delay, or has ended: a failure is counted, and
 //! either stops the rollout or does not hold it up. Slots that never had a node are brought up to
 //! date beside all that: they take nothing from the service, and may wait for long.
 
-use super::slot::{self, Slot, SlotKey, Start};
+use super::slot::{self, Slot, SlotKey, Start, When};
 use super::{global, restart};
 use crate::domain::change::{Change, Key};
+use crate::domain::id::TaskId;
+use crate::domain::meta::Version;
 use crate::domain::service::{
-    FailureAction, Service, UPDATE_MONITOR_DEFAULT, UpdateConfig, UpdateState, UpdateStatus,
+    FailureAction, RegistryAuth, Service, ServiceSpec, UPDATE_MONITOR_DEFAULT, UpdateConfig,
+    UpdateOrder, UpdateState, UpdateStatus,
 };
 use crate::domain::task::Task;
 use crate::domain::task_state::TaskState;
 use crate::domain::time::{Nanoseconds, Timestamp};
 use crate::domain::view::View;
+use crate::plan::intent::service_spec;
 use crate::plan::{Context, Planned};
 
 pub(super) fn plan(
@@ -28,19 +34,37 @@ pub(super) fn plan(
     let (fresh, mut stale): (Vec<&Slot<'_>>, Vec<&Slot<'_>>) = slots
         .iter()
         .filter(|slot| slot.current().is_some())
-        .partition(|slot| slot.current().is_some_and(|task| slot::is_current(view, service, task)));
+        .partition(|slot| slot.is_up_to_date(view, service));
     stale.retain(|slot| is_for_rollout(view, service, slot.key));
     stale.sort_by_key(|slot| turn(slot));
-    let state = service.update_status.as_ref().map(|status| status.state);
-    match (state, stale.is_empty()) {
-        (Some(UpdateState::Paused), _) | (None | Some(UpdateState::Completed), true) => {}
-        (Some(UpdateState::Updating), _) => roll(view, service, &fresh, &stale, ctx, planned),
-        // A rollback state is never written yet; should one be there, the update starts anew.
-        (_, false) => {
-            planned.changes.push(report(service, UpdateState::Updating, "update in progress", ctx));
+    match service.update_status.as_ref().map(|status| status.state) {
+        Some(UpdateState::Paused | UpdateState::RollbackPaused) => {}
+        Some(UpdateState::Updating | UpdateState::RollbackStarted) => {
+            roll(view, service, &fresh, &stale, ctx, planned);
         }
-        (_, true) => {}
+        None | Some(UpdateState::Completed | UpdateState::RollbackCompleted) => {
+            if !stale.is_empty() {
+                let text = "update in progress";
+                planned.changes.push(report(service, UpdateState::Updating, text, ctx));
+            }
+        }
     }
+}
+
+/// The settings that the rollout of a service goes by.
+pub(super) fn config(service: &Service) -> UpdateConfig {
+    let chosen = match is_rollback(service) {
+        true => &service.spec.rollback_config,
+        false => &service.spec.update_config,
+    };
+    chosen.clone().unwrap_or(UpdateConfig { parallelism: 1, ..UpdateConfig::default() })
+}
+
+/// True from the moment a rollback starts until it is done.
+fn is_rollback(service: &Service) -> bool {
+    use UpdateState::{RollbackPaused, RollbackStarted};
+    let state = service.update_status.as_ref().map(|status| status.state);
+    matches!(state, Some(RollbackStarted | RollbackPaused))
 }
 
 /// Whose turn it is: first what has a place and does not run there, since that takes nothing from
@@ -69,17 +93,11 @@ fn roll(
     ctx: Context<'_>,
     planned: &mut Planned,
 ) {
-    let config = service
-        .spec
-        .update_config
-        .clone()
-        .unwrap_or(UpdateConfig { parallelism: 1, ..UpdateConfig::default() });
+    let config = config(service);
     let started = service.update_status.as_ref().and_then(|status| status.started_at);
     let rollout = Rollout { service, started: started.unwrap_or_default(), config: &config };
     if let Some(failed) = rollout.failure(fresh, stale.len()) {
-        let text =
-            format!("update paused due to failure or early termination of task {}", failed.id);
-        planned.changes.push(report(service, UpdateState::Paused, &text, ctx));
+        planned.changes.push(stop(view, service, failed.id, ctx));
         return;
     }
     let mut in_hand = 0;
@@ -95,7 +113,11 @@ fn roll(
     }
     if stale.is_empty() {
         if in_hand == 0 {
-            planned.changes.push(report(service, UpdateState::Completed, "update completed", ctx));
+            let (state, text) = match is_rollback(service) {
+                true => (UpdateState::RollbackCompleted, "rollback completed"),
+                false => (UpdateState::Completed, "update completed"),
+            };
+            planned.changes.push(report(service, state, text, ctx));
         }
         return;
     }
@@ -108,25 +130,67 @@ fn roll(
     let (unplaced, placed): (Vec<&Slot<'_>>, Vec<&Slot<'_>>) =
         ready.partition(|slot| is_unplaced(slot));
     for slot in unplaced {
-        replace(service, slot, Start::default(), ctx, planned);
+        replace(service, slot, When::First, ctx, planned);
     }
+    let starts_first = config.order == Some(UpdateOrder::StartFirst);
     for slot in placed.into_iter().take(at_once.saturating_sub(in_hand)) {
-        let start = Start { hold_until: Some(ctx.now), ..Start::default() };
-        replace(service, slot, start, ctx, planned);
+        // Beside what runs, that is: there is nothing to keep up where nothing runs.
+        let is_served = slot.wanted().is_some_and(|task| runs(task));
+        let is_beside = starts_first && is_served && matches!(slot.key, SlotKey::Number(_));
+        let when = if is_beside { When::Beside(ctx.now) } else { When::Held(ctx.now) };
+        replace(service, slot, when, ctx, planned);
     }
 }
 
 fn replace(
     service: &Service,
     slot: &Slot<'_>,
-    start: Start,
+    when: When,
     ctx: Context<'_>,
     planned: &mut Planned,
 ) {
-    for task in slot.tasks.iter().filter(|task| task.is_wanted()) {
-        planned.changes.push(slot::desire(task, TaskState::Shutdown));
+    if !matches!(when, When::Beside(_)) {
+        for task in slot.tasks.iter().filter(|task| task.is_wanted()) {
+            planned.changes.push(slot::desire(task, TaskState::Shutdown));
+        }
     }
+    let start = Start { when, ..Start::default() };
     planned.changes.push(slot::make(service, slot.key, start, ctx));
+}
+
+/// What becomes of a service whose rollout failed: it is rolled back if it should be and can be, and
+/// otherwise waits for a person.
+fn stop(view: &View, service: &Service, failed: TaskId, ctx: Context<'_>) -> Change {
+    let of_task = format!("due to failure or early termination of task {failed}");
+    if is_rollback(service) {
+        let text = format!("update paused {of_task}");
+        return report(service, UpdateState::RollbackPaused, &text, ctx);
+    }
+    let mut text = format!("update paused {of_task}");
+    let goes_back = config(service).failure_action == Some(FailureAction::Rollback);
+    if let Some(previous) = service.previous_spec.as_ref().filter(|_| goes_back) {
+        match service_spec::check_references(view, previous) {
+            Ok(()) => return roll_back(service, previous, &of_task, ctx),
+            Err(missing) => text.push_str(&format!(", not rolled back: {}", missing.message)),
+        }
+    }
+    report(service, UpdateState::Paused, &text, ctx)
+}
+
+/// The spec that failed is not kept, so that nothing brings it back by itself.
+fn roll_back(service: &Service, to: &ServiceSpec, why: &str, ctx: Context<'_>) -> Change {
+    let status =
+        status(service, UpdateState::RollbackStarted, &format!("update rolled back {why}"), ctx);
+    Service {
+        spec: to.clone(),
+        spec_version: Version::default(),
+        previous_spec: None,
+        update_status: Some(status),
+        registry_auth: service.previous_registry_auth.clone(),
+        previous_registry_auth: RegistryAuth::default(),
+        ..service.clone()
+    }
+    .into()
 }
 
 /// True for a slot that never had a node.
@@ -222,10 +286,15 @@ fn has_ended(task: &Task) -> bool {
 }
 
 fn report(service: &Service, state: UpdateState, message: &str, ctx: Context<'_>) -> Change {
-    let before =
-        service.update_status.as_ref().filter(|status| status.state == UpdateState::Updating);
-    let started_at = before.and_then(|status| status.started_at).or(Some(ctx.now));
-    let completed_at = (state == UpdateState::Completed).then_some(ctx.now);
-    let status = UpdateStatus { state, started_at, completed_at, message: message.into() };
+    let status = status(service, state, message, ctx);
     Service { update_status: Some(status), ..service.clone() }.into()
+}
+
+fn status(service: &Service, state: UpdateState, message: &str, ctx: Context<'_>) -> UpdateStatus {
+    use UpdateState::{Completed, RollbackCompleted, RollbackStarted, Updating};
+    let under_way = |status: &&UpdateStatus| matches!(status.state, Updating | RollbackStarted);
+    let before = service.update_status.as_ref().filter(under_way);
+    let started_at = before.and_then(|status| status.started_at).or(Some(ctx.now));
+    let completed_at = matches!(state, Completed | RollbackCompleted).then_some(ctx.now);
+    UpdateStatus { state, started_at, completed_at, message: message.into() }
 }

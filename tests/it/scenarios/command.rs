@@ -3,6 +3,7 @@
 //! ```text
 //!   node n1 label.zone=a cpus=2 memory=512 availability=drain arch=arm64
 //!   service web replicas=3 image=app:1 …    global log …    update web …    scale web 5
+//!   rollback web
 //!   remove web      fail web.2      complete web.2
 //!   down n1   up n1   hang n1   remove-node n1   label n1 zone=b
 //!   drain n1  pause n1  activate n1
@@ -34,6 +35,7 @@ impl World {
             "node" => self.join(named()?, settings),
             "service" | "global" => self.create(named()?, settings, *verb == "global"),
             "update" => self.update(named()?, settings),
+            "rollback" => self.roll_back(named()?),
             "scale" => self.update(named()?, &[&format!("replicas={}", settings.join(""))]),
             "remove" => {
                 let id = self.service(named()?)?;
@@ -142,6 +144,13 @@ impl World {
         let (id, version) = (service.id, service.meta.version);
         let auth_from = AuthFrom::Spec;
         self.client(Intent::UpdateService { id, version, spec, registry_auth: None, auth_from })
+    }
+
+    fn roll_back(&mut self, name: &str) -> Printed {
+        let service = self.view.service_named(name).ok_or(format!("no service {name}"))?;
+        let (id, version, spec) = (service.id, service.meta.version, service.spec.clone());
+        let auth_from = AuthFrom::Spec;
+        self.client(Intent::RollBackService { id, version, spec, registry_auth: None, auth_from })
     }
 
     /// The task that is wanted in a slot ends by itself.

@@ -85,20 +85,26 @@ pub fn set(spec: &mut ServiceSpec, setting: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// A setting of the rollout, or of that of a rollback: `rollback.order=start-first`.
 fn set_update(spec: &mut ServiceSpec, key: &str, value: &str) -> Result<bool, String> {
+    let (chosen, key) = match key.strip_prefix("rollback.") {
+        Some(key) => (&mut spec.rollback_config, key),
+        None => (&mut spec.update_config, key),
+    };
     let default = UpdateConfig { parallelism: 1, ..Default::default() };
-    let mut config = spec.update_config.clone().unwrap_or(default);
+    let mut config = chosen.clone().unwrap_or(default);
     match key {
         "parallelism" => config.parallelism = number(value)?,
         "update-delay" => config.delay = span(value)?,
         "monitor" => config.monitor = span(value)?,
         "failure" => config.failure_action = word(value)?,
+        "order" => config.order = word(value)?,
         "ratio" => {
             config.max_failure_ratio = value.parse().map_err(|_| format!("{value} is no ratio"))?;
         }
         _ => return Ok(false),
     }
-    spec.update_config = Some(config);
+    *chosen = Some(config);
     Ok(true)
 }
 
