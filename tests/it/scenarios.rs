@@ -58,11 +58,17 @@ scenarios! {
     removal
     resources
     restart_policies
+    rollback
+    rollback_by_failure
+    rollback_fails
     scale
     scale_during_update
     spread
     spread_preferences
     staging
+    start_first
+    start_first_failing
+    start_first_restart
     stuck_node
     update
     update_continue

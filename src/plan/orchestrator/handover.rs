@@ -33,7 +33,9 @@ pub(super) fn plan(view: &View, service: &Service, slots: &[Slot<'_>], planned: 
 fn keep(view: &View, service: &Service, slot: &Slot<'_>) -> [Option<TaskId>; 2] {
     let wanted = || slot.tasks.iter().copied().filter(|task| task.is_wanted());
     let runs = |task: &&Arc<Task>| task.status.state == TaskState::Running;
-    let Some(new) = wanted().find(|task| slot::is_current(view, service, task)) else {
+    let current = || wanted().filter(|task| slot::is_current(view, service, task));
+    // Mostly the newer one; both, when a node came to satisfy what the older one was too old for.
+    let Some(new) = current().find(runs).or_else(|| current().next()) else {
         // Both are old; the rollout makes a new one in its turn.
         let one = wanted().find(runs).or_else(|| wanted().next());
         return [one.map(|task| task.id), None];

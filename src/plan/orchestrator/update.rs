@@ -232,9 +232,15 @@ impl Rollout<'_> {
             // So often that the first one is not kept any more.
             (Some(_), _) => Done::At(Timestamp::ZERO),
             (None, Some(task)) if runs(task) => Done::At(task.status.applied_at.plus(wait)),
-            (None, Some(task)) if is_replacement(task) => Done::NotYet,
+            // What fails again and again since before this rollout does not hold it up.
+            (None, Some(task)) if is_replacement(task) && self.may_come(task) => Done::NotYet,
             (None, _) => Done::At(Timestamp::ZERO),
         }
+    }
+
+    /// True for a task that a rollout made, or that this one waits for.
+    fn may_come(&self, task: &Task) -> bool {
+        task.restarts.count == 0 || self.made(task)
     }
 
     fn monitor(&self) -> Nanoseconds {
