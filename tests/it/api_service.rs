@@ -1,7 +1,7 @@
 //! `/services`: how they are shown, updated and removed, and what versions of the API change.
 
 use super::api_table::{
-    check, delete, get, idle_spec, make_service, masked, post, request, version,
+    check, delete, get, idle_spec, make_secret, make_service, masked, post, request, version,
 };
 use super::kit::eventually;
 use super::kit::purser::Purser;
@@ -241,6 +241,8 @@ fn an_update_is_refused_in_the_engines_words() {
                 .fails(500, "unrecognized rollback option zz"),
             post(format!("{path}&rollback=none"), &spec).fails(500, UNSEQUENCED),
             post(format!("{path}&rollback=previous"), &spec).fails(400, no_previous),
+            post(format!("{path}&rollback=previous&registryAuthFrom=previous-spec"), &spec)
+                .fails(500, "service does not have a previous spec"),
             post(path, &idle_spec("other")).fails(501, renamed),
             post(path, &idle_spec("WEB")).fails(501, renamed),
             post(path, &anonymous).fails(501, renamed),
@@ -256,14 +258,110 @@ fn an_update_is_refused_in_the_engines_words() {
         vec![
             post(&*from, &spec).fails(500, "service does not have a previous spec"),
             post(format!("/services/web/update?{now}"), &spec).is(200),
-            // Going back is not built, and says so.
-            post("/services/web/update?version=1&rollback=previous", &spec)
-                .fails(501, "rolling a service back is not supported yet"),
             delete("/services/web").bare(200),
             delete("/services/web").fails(404, "service web not found"),
             get("/services/agent").is(200),
         ],
     );
+}
+
+#[test]
+fn a_rollback_swaps_the_spec_with_the_one_before() {
+    let purser = Purser::swarm("swap");
+    let client = purser.client();
+    let (one, mut two) = (idle_spec("web"), idle_spec("web"));
+    two["Labels"] = json!({"a": "b"});
+    make_service(&client, &one);
+    let update = |query: &str, body: &Value| {
+        let now = version(&client, "/services/web");
+        let answer = client.post(&format!("/services/web/update?{now}{query}"), body);
+        assert_eq!((answer.status, answer.text()), (200, "{\"Warnings\":null}\n".to_owned()));
+    };
+    // There is nothing to replace, but the updater says when it has seen to it.
+    let state = |wanted: &str| {
+        eventually("it is rolled back", Duration::from_secs(10), || {
+            let service = client.get("/services/web").json();
+            (service["UpdateStatus"]["State"] == wanted).then_some(service)
+        })
+    };
+    update("", &two);
+    // What is sent is checked and not used.
+    let mut sent = idle_spec("web");
+    sent["Labels"] = json!({"c": "d"});
+    update("&rollback=previous", &sent);
+    let after = state("rollback_completed");
+    assert_eq!(after["Spec"]["Labels"], json!({}));
+    assert_eq!(after["PreviousSpec"]["Labels"], json!({"a": "b"}));
+    let status = r#"{"State":"rollback_completed","StartedAt":"<ts>","CompletedAt":"<ts>","Message":"rollback completed"}"#;
+    let text = masked(&client.get("/services/web").text());
+    assert!(text.trim_end().ends_with(&format!("\"UpdateStatus\":{status}}}")), "{text}");
+    update("&rollback=previous&registryAuthFrom=previous-spec", &sent);
+    let after = state("rollback_completed");
+    assert_eq!(after["Spec"]["Labels"], json!({"a": "b"}));
+    assert_eq!(after["PreviousSpec"]["Labels"], json!({}));
+}
+
+#[test]
+fn a_rollback_is_refused_like_an_update_and_when_what_it_needs_is_gone() {
+    let purser = Purser::swarm("no-way-back");
+    let client = purser.client();
+    let secrets = ["pw-1", "pw-2"].map(|name| (name, make_secret(&client, name, &json!({}))));
+    let config = client.post("/configs/create", &json!({"Name": "conf", "Data": "YQ=="}));
+    let config = config.json()["ID"].as_str().expect("an id").to_owned();
+    let plain = idle_spec("web");
+    let grant =
+        |id: &str, name: &str| json!({"SecretID": id, "SecretName": name, "File": {"Name": name}});
+    let mut granted = plain.clone();
+    granted["TaskTemplate"]["ContainerSpec"]["Configs"] =
+        json!([{"ConfigID": config, "ConfigName": "conf", "File": {"Name": "c"}}]);
+    let with_config = granted.clone();
+    granted["TaskTemplate"]["ContainerSpec"]["Secrets"] =
+        secrets.iter().map(|(name, id)| grant(id, name)).collect();
+    make_service(&client, &granted);
+    let back = |extra: &str| {
+        let now = version(&client, "/services/web");
+        format!("/services/web/update?{now}&rollback=previous{extra}")
+    };
+    let now = version(&client, "/services/web");
+    check(&client, vec![post(format!("/services/web/update?{now}"), &plain).is(200)]);
+    let mut bad = plain.clone();
+    bad["TaskTemplate"]["ContainerSpec"]["Image"] = json!("");
+    let invalid = |text: &str| format!("rpc error: code = InvalidArgument desc = {text}");
+    check(
+        &client,
+        vec![
+            post("/services/web/update?version=1&rollback=previous", &plain)
+                .fails(500, UNSEQUENCED),
+            post("/services/web/update?rollback=previous", &plain).fails(
+                400,
+                "invalid service version '': strconv.ParseUint: parsing \"\": invalid syntax",
+            ),
+            post(back(""), &bad)
+                .fails(400, invalid("ContainerSpec: image reference must be provided")),
+            post(back("&registryAuthFrom=zz"), &plain).fails(400, "invalid registryAuthFrom 'zz'"),
+            delete("/secrets/pw-1").bare(204),
+            post(back(""), &plain).fails(400, invalid("secret not found: pw-1")),
+            delete("/secrets/pw-2").bare(204),
+            post(back(""), &plain).fails(400, invalid("secrets not found: pw-1, pw-2")),
+            // The same for a config.
+            post(
+                format!("/services/web/update?{}", version(&client, "/services/web")),
+                &with_config,
+            )
+            .is(200),
+        ],
+    );
+    let now = version(&client, "/services/web");
+    check(
+        &client,
+        vec![
+            post(format!("/services/web/update?{now}"), &plain).is(200),
+            delete("/configs/conf").bare(204),
+        ],
+    );
+    let before = client.get("/services/web").text();
+    check(&client, vec![post(back(""), &plain).fails(400, invalid("config not found: conf"))]);
+    assert_eq!(client.get("/services/web").text(), before);
 }
 
 /// A service with every field that came with a version of the API.

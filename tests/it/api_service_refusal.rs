@@ -283,14 +283,6 @@ fn what_is_not_built_says_so() {
             json!({"EndpointSpec": {"Ports": [{"TargetPort": 80}]}}),
             "ports published in ingress mode are",
         ),
-        missing(
-            json!({"UpdateConfig": {"Order": "start-first"}}),
-            "the update order start-first is",
-        ),
-        missing(
-            json!({"UpdateConfig": {"FailureAction": "rollback"}}),
-            "the update failure action rollback is",
-        ),
     ];
     check_refusals("not-built", cases);
     let purser = Purser::swarm("not-built-2");

@@ -293,6 +293,78 @@ fn service_update_changes_each_field_and_keeps_the_others() {
 }
 
 #[test]
+fn service_rollback_gives_back_the_spec_before() {
+    let purser = Purser::swarm("service-rollback");
+    let socket = purser.socket();
+    let id = create(&socket, "--name web redis");
+    let none = format!(
+        "rpc error: code = FailedPrecondition desc = service {id} does not have a previous spec"
+    );
+    assert_eq!(docker(&socket, "service rollback -d web").refused(), none);
+    assert_eq!(docker(&socket, "service update -d --rollback web").refused(), none);
+    let env = || {
+        let args = "service inspect -f {{.Spec.TaskTemplate.ContainerSpec.Env}} web";
+        docker(&socket, args).ok()
+    };
+    // Each writes to the service until it is over, and would overtake the next one.
+    let over = |state: &str| {
+        eventually("it is over", SOON, || {
+            (inspect(&socket, "web")["UpdateStatus"]["State"] == state).then_some(())
+        });
+    };
+    update(&socket, "--env-add A=b web");
+    over("completed");
+    assert_eq!(env(), "[A=b]");
+    assert_eq!(docker(&socket, "service rollback -d web").ok(), "web");
+    over("rollback_completed");
+    assert_eq!(env(), "[]");
+    assert_eq!(docker(&socket, "service update -d --rollback web").ok(), "web");
+    over("rollback_completed");
+    assert_eq!(env(), "[A=b]");
+    let pretty = docker(&socket, "service inspect --pretty web").ok();
+    for line in [" State:\t\trollback_completed", " Message:\trollback completed"] {
+        assert!(pretty.lines().any(|shown| shown == line), "{line:?}: {pretty}");
+    }
+    // The client does not mix a rollback with other changes.
+    let refusal = docker(&socket, "service update -d --rollback --env-add C=d web").refused();
+    assert_eq!(refusal, "other flags may not be combined with --rollback");
+}
+
+#[test]
+fn service_rollback_needs_the_secrets_of_the_spec_before() {
+    let purser = Purser::swarm("service-no-way-back");
+    let socket = purser.socket();
+    docker_with(&socket, "secret create pw -", b"1").ok();
+    create(&socket, "--name web --replicas 0 --secret pw redis");
+    update(&socket, "--secret-rm pw web");
+    assert_eq!(docker(&socket, "secret rm pw").ok(), "pw");
+    assert_eq!(
+        docker(&socket, "service rollback -d web").refused(),
+        "rpc error: code = InvalidArgument desc = secret not found: pw"
+    );
+}
+
+#[test]
+fn service_keeps_how_it_is_rolled_out_and_back() {
+    let purser = Purser::swarm("service-rollout");
+    let socket = purser.socket();
+    create(
+        &socket,
+        "--name web --update-order start-first --update-failure-action rollback \
+         --rollback-order start-first --rollback-parallelism 2 --rollback-failure-action continue \
+         --rollback-delay 3s --rollback-monitor 1s --rollback-max-failure-ratio 0.5 redis",
+    );
+    let spec = &inspect(&socket, "web")["Spec"];
+    assert_eq!(spec["UpdateConfig"]["Order"], "start-first");
+    assert_eq!(spec["UpdateConfig"]["FailureAction"], "rollback");
+    assert_eq!(
+        spec["RollbackConfig"],
+        json!({"Parallelism": 2, "Delay": 3_000_000_000_u64, "FailureAction": "continue",
+            "Monitor": 1_000_000_000, "MaxFailureRatio": 0.5, "Order": "start-first"})
+    );
+}
+
+#[test]
 fn service_scale_takes_several_and_refuses_a_global_one() {
     let purser = Purser::swarm("service-scale");
     let socket = purser.socket();

@@ -48,23 +48,6 @@ fn service_logs_point_to_the_logs_of_the_container() {
 }
 
 #[test]
-fn service_rollback_says_that_it_is_not_supported() {
-    let purser = Purser::swarm("no-rollback");
-    let socket = purser.socket();
-    let id = docker(&socket, "service create -d --no-resolve-image --name web redis").ok();
-    let none = format!(
-        "rpc error: code = FailedPrecondition desc = service {id} does not have a previous spec"
-    );
-    assert_eq!(docker(&socket, "service rollback -d web").refused(), none);
-    docker(&socket, "service update -d --env-add A=b web").ok();
-    let sentence = "rolling a service back is not supported yet";
-    assert_eq!(docker(&socket, "service rollback -d web").refused(), sentence);
-    assert_eq!(docker(&socket, "service update -d --rollback web").refused(), sentence);
-    let env = "service inspect -f {{.Spec.TaskTemplate.ContainerSpec.Env}} web";
-    assert_eq!(docker(&socket, env).ok(), "[A=b]");
-}
-
-#[test]
 fn service_create_names_the_option_that_is_not_supported() {
     let purser = Purser::swarm("no-options");
     let socket = purser.socket();
@@ -72,8 +55,6 @@ fn service_create_names_the_option_that_is_not_supported() {
         ("--mode replicated-job", "jobs are"),
         ("--mode global-job", "jobs are"),
         ("-p 80:80", "ports published in ingress mode are"),
-        ("--update-order start-first", "the update order start-first is"),
-        ("--update-failure-action rollback", "the update failure action rollback is"),
     ] {
         let args = format!("service create -d --no-resolve-image {option} redis");
         assert_eq!(

@@ -18,6 +18,7 @@ mod agent;
 mod check;
 mod command;
 mod random;
+mod rolled_back;
 mod show;
 mod spec;
 mod world;
