@@ -192,6 +192,45 @@ fn service_update_that_fails_is_paused_and_the_command_fails() {
 }
 
 #[test]
+fn a_failing_update_rolls_back_by_itself_and_a_service_is_rolled_back_by_hand() {
+    let host = Host::up("cli-rollback");
+    host.secret("pw", "kept");
+    host.create(
+        "--name web --secret pw --env V=1 --update-failure-action rollback \
+         --rollback-monitor 500ms --rollback-order start-first redis:alpine",
+    );
+    let said =
+        host.docker("service update --no-resolve-image --secret-rm pw --image nowhere:1 web").ok();
+    let text = "rollback: update rolled back due to failure or early termination of task ";
+    assert!(said.contains(text), "{said}");
+    eventually("the rollback is over", Duration::from_secs(20), || {
+        let state = host.docker("service inspect -f {{.UpdateStatus.State}} web").ok();
+        (state == "rollback_completed").then_some(())
+    });
+    assert_eq!(host.exec("web", "cat /run/secrets/pw"), "kept");
+    // What failed is not kept to go back to.
+    let refusal = host.docker("service rollback web").refused();
+    assert!(refusal.ends_with(" does not have a previous spec"), "{refusal}");
+
+    let args = "service update -q --no-resolve-image --update-order start-first \
+                --env-add V=2 --secret-rm pw web";
+    host.docker(args).ok();
+    eventually("the old one is gone", Duration::from_secs(20), || {
+        (host.containers("web").len() == 1).then_some(())
+    });
+    assert!(host.exec("web", "env").lines().any(|line| line == "V=2"));
+    let said = host.docker("service rollback web").ok();
+    assert!(said.contains("rollback: manually requested rollback"), "{said}");
+    eventually("the old one is gone", Duration::from_secs(20), || {
+        (host.containers("web").len() == 1).then_some(())
+    });
+    assert!(host.exec("web", "env").lines().any(|line| line == "V=1"));
+    assert_eq!(host.exec("web", "cat /run/secrets/pw"), "kept");
+    let shown = host.docker("service inspect -f {{.UpdateStatus.Message}} web").ok();
+    assert_eq!(shown, "rollback completed");
+}
+
+#[test]
 fn service_whose_command_ends_is_restarted_by_its_policy() {
     let host = Host::up("cli-restart");
     let create = "service create -d --no-resolve-image --restart-delay 100ms";

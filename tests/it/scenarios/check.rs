@@ -25,7 +25,7 @@ pub fn move_of(mover: Mover, changed: &Changed, view: &View) -> Option<String> {
             }
             // A replacement of the new task comes beside the old one whatever the order is by then.
             let is_first = new.restarts.count == 0;
-            let is_beside = slot_mates(view, new).any(|other| other.is_wanted());
+            let is_beside = slot_mates(view, new).any(Task::is_wanted);
             let service = view.service(new.service_id);
             if is_beside && is_first && !service.is_some_and(|service| starts_first(service)) {
                 return wrong(new, "made beside another".into());
@@ -68,7 +68,7 @@ fn gives_up_service(old: &Task, new: &Task, view: &View) -> bool {
     let Some(service) = view.service(new.service_id) else { return false };
     let node = new.node_id.and_then(|id| view.node(id));
     let stays = node.is_some_and(|node| keeps_tasks(node) && fits(&new.spec, node));
-    let is_served = slot_mates(view, new).any(|other| runs(other));
+    let is_served = slot_mates(view, new).any(runs);
     is_stopped && starts_first(service) && stays && !is_served
 }
 
