@@ -16,8 +16,7 @@ use crate::plan::Planned;
 /// Gives up what has handed over, or what nothing is to be handed over to any more.
 pub(super) fn plan(view: &View, service: &Service, slots: &[Slot<'_>], planned: &mut Planned) {
     for slot in slots {
-        let mut wanted = slot.tasks.iter().copied().filter(|task| task.is_wanted());
-        if wanted.by_ref().nth(1).is_none() {
+        if slot.tasks.iter().filter(|task| task.is_wanted()).nth(1).is_none() {
             continue;
         }
         let kept = keep(view, service, slot);

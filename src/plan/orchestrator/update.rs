@@ -60,11 +60,11 @@ pub(super) fn config(service: &Service) -> UpdateConfig {
     chosen.clone().unwrap_or(UpdateConfig { parallelism: 1, ..UpdateConfig::default() })
 }
 
-/// True from the moment a rollback starts until it is done.
+/// True when the last rollout of a service is a rollback. Slots may be in handover beyond its end.
 fn is_rollback(service: &Service) -> bool {
-    use UpdateState::{RollbackPaused, RollbackStarted};
+    use UpdateState::{RollbackCompleted, RollbackPaused, RollbackStarted};
     let state = service.update_status.as_ref().map(|status| status.state);
-    matches!(state, Some(RollbackStarted | RollbackPaused))
+    matches!(state, Some(RollbackStarted | RollbackPaused | RollbackCompleted))
 }
 
 /// Whose turn it is: first what has a place and does not run there, since that takes nothing from

@@ -76,9 +76,11 @@ fn gives_up_service(old: &Task, new: &Task, view: &View) -> bool {
 fn starts_first(service: &Service) -> bool {
     let state = service.update_status.as_ref().map(|status| status.state);
     let config = match state {
-        Some(UpdateState::RollbackStarted | UpdateState::RollbackPaused) => {
-            &service.spec.rollback_config
-        }
+        Some(
+            UpdateState::RollbackStarted
+            | UpdateState::RollbackPaused
+            | UpdateState::RollbackCompleted,
+        ) => &service.spec.rollback_config,
         _ => &service.spec.update_config,
     };
     let order = config.as_ref().and_then(|config| config.order);
