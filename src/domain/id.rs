@@ -46,6 +46,8 @@ pub enum Stream {
     Key,
     /// Config ids.
     Config,
+    /// Ids of subscriptions to logs.
+    Subscription,
 }
 
 /// A source of random bytes. Production passes the system's, tests a seeded one.
@@ -86,6 +88,8 @@ kinds! {
     ConfigKind, ConfigId, Config;
     /// Marks agent session ids.
     SessionKind, SessionId, Session;
+    /// Marks ids of subscriptions to logs.
+    SubscriptionKind, SubscriptionId, Subscription;
 }
 
 impl<K: Named> Id<K> {

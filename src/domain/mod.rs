@@ -37,6 +37,7 @@ pub mod constraint;
 pub mod filter;
 pub mod image;
 pub mod intent;
+pub mod log;
 pub mod name;
 pub mod refusal;
 pub mod view;

@@ -83,18 +83,16 @@ impl Default for Timestamp {
 const TEXT_LEN_MAX: usize = 30;
 
 impl Timestamp {
+    /// The text with all nine fractional digits, as log lines have it.
+    pub fn full_text(self) -> String {
+        let mut text = [0; TEXT_LEN_MAX];
+        self.write_full(&mut text);
+        std::str::from_utf8(&text).expect("digits and punctuation are ASCII").to_owned()
+    }
+
     /// Writes the text of the moment. Lists hold thousands of them, so it is written digit by digit.
     fn write(self, text: &mut [u8; TEXT_LEN_MAX]) -> &str {
-        let (year, month, day) = self.0.to_calendar_date();
-        let (hour, minute, second, nanos) = self.0.to_hms_nano();
-        text.copy_from_slice(b"0000-00-00T00:00:00.000000000Z");
-        put(&mut text[0..4], year.unsigned_abs());
-        put(&mut text[5..7], u32::from(u8::from(month)));
-        put(&mut text[8..10], u32::from(day));
-        put(&mut text[11..13], u32::from(hour));
-        put(&mut text[14..16], u32::from(minute));
-        put(&mut text[17..19], u32::from(second));
-        put(&mut text[20..29], nanos);
+        self.write_full(text);
         // Without trailing zeros, and without the point when nothing follows it.
         let mut end = 29;
         while text[end - 1] == b'0' && end > 20 {
@@ -105,6 +103,19 @@ impl Timestamp {
         }
         text[end] = b'Z';
         std::str::from_utf8(&text[..=end]).expect("digits and punctuation are ASCII")
+    }
+
+    fn write_full(self, text: &mut [u8; TEXT_LEN_MAX]) {
+        let (year, month, day) = self.0.to_calendar_date();
+        let (hour, minute, second, nanos) = self.0.to_hms_nano();
+        text.copy_from_slice(b"0000-00-00T00:00:00.000000000Z");
+        put(&mut text[0..4], year.unsigned_abs());
+        put(&mut text[5..7], u32::from(u8::from(month)));
+        put(&mut text[8..10], u32::from(day));
+        put(&mut text[11..13], u32::from(hour));
+        put(&mut text[14..16], u32::from(minute));
+        put(&mut text[17..19], u32::from(second));
+        put(&mut text[20..29], nanos);
     }
 }
 
@@ -156,6 +167,8 @@ mod tests {
             assert_eq!(time.to_string(), text);
             assert_eq!(Timestamp::parse(text), Some(time));
         }
+        let whole = Timestamp::from_unix_nanos(1_795_224_583 * NANOS);
+        assert_eq!(whole.full_text(), "2026-11-21T01:29:43.000000000Z");
         let offset = Timestamp::parse("2026-11-21T02:29:43+01:00");
         assert_eq!(offset, Some(Timestamp::from_unix_nanos(1_795_224_583 * NANOS)));
     }

@@ -43,6 +43,7 @@ mod reference;
 pub mod config;
 pub mod secret;
 
+pub mod log;
 pub mod node;
 
 mod common;
