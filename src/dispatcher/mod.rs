@@ -4,7 +4,7 @@
 //!   TCP ▶ TLS (certificate optional) ▶ HTTP/2 ▶ CA, NodeCA             joining and renewing
 //!                                             ▶ Dispatcher             session, heartbeat,
 //!                                                                      assignments, statuses
-//!                                             ▶ LogBroker              held open
+//!                                             ▶ LogBroker              subscriptions, lines
 //! ```
 //!
 //! Who calls is told by the certificate alone ([`peer`]); what a request says of it counts for

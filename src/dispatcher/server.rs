@@ -19,7 +19,7 @@ use super::hub::Hub;
 use super::peer::Peer;
 use super::service;
 use crate::ca::identity::Identity;
-use crate::manager::{Lead, Manager};
+use crate::manager::{Lead, Manager, SUBSCRIPTIONS_MAX};
 
 /// How long a connection may take to agree on TLS.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
@@ -31,6 +31,11 @@ const MEMBERS_MAX: usize = 8192;
 /// joining host asks for the root and its first certificate, and then comes back as a member.
 const STRANGERS_MAX: usize = 512;
 const STRANGER_TIME: Duration = Duration::from_secs(60);
+/// How much of a stream may wait to be read, in bytes. A stream of log lines waits for its client.
+const STREAM_WINDOW: u32 = 64 << 10;
+/// How much of a connection may: all that its streams of log lines can have waiting, and some for
+/// its other calls. Heartbeats must come through whatever a client of logs does.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * (SUBSCRIPTIONS_MAX + 16);
 /// How often a silent connection is asked whether it is still there, and how long it may take to
 /// answer. Agents never ask by themselves; a node that was cut off would linger for ever.
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -120,6 +125,8 @@ impl Connection {
             });
         let served = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIME)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 use super::assignments::Assignments;
 use super::feed::Feed;
 use super::hub::Hub;
-use super::logs::Logs;
+use super::logs::{Logs, PUBLISH_BYTES_MAX};
 use super::node_ca::Certificates;
 use super::peer::{Peer, session_status, status};
 use super::session::Messages;
@@ -45,7 +45,7 @@ pub(super) fn routes(manager: &Manager, hub: &Hub) -> axum::Router {
         .add_service(CaServer::new(certificates.clone()))
         .add_service(NodeCaServer::new(certificates))
         .add_service(DispatcherServer::new(calls.clone()))
-        .add_service(LogBrokerServer::new(logs));
+        .add_service(LogBrokerServer::new(logs).max_decoding_message_size(PUBLISH_BYTES_MAX));
     // The one stream that carries secrets goes its own way.
     routes.routes().into_axum_router().route(ASSIGNMENTS, post(assignments).with_state(calls))
 }

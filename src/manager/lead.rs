@@ -213,6 +213,7 @@ impl Manager {
         let loops = &self.inner.loops;
         loops.spawn(driver.run(ended.clone()));
         loops.spawn(self.clone().watch_nodes(ended.clone()));
+        loops.spawn(self.inner.logs.clone().watch(self.inner.store.clone(), ended.clone()));
         loops.spawn(self.clone().renew_own(cluster.id, cluster.manager, lead.clone()));
         self.inner.lead.send_replace(Some(lead));
         Ok(())

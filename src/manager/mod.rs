@@ -3,6 +3,7 @@
 //! ```text
 //!   doors ──submit──▶ access ▶ one write ──▶ commit ──▶ driver ──▶ planners, each step a write
 //!   sessions: who is heard of        certificates: who is signed        lead: start and stop
+//!   logs: clients that ask for lines, and the nodes that send them
 //! ```
 //!
 //! Left to others: how a request looks (`http`, `dispatcher`), what it may do (`plan`), how it
@@ -11,6 +12,7 @@
 mod certificates;
 mod driver;
 mod lead;
+mod logs;
 mod sessions;
 mod submit;
 
@@ -24,11 +26,14 @@ use tokio_util::sync::CancellationToken;
 
 pub use certificates::OneTime;
 pub use lead::{Lead, StartError, SwarmWish};
+pub use logs::{Listening, Logs, Publication, Reader, SUBSCRIPTIONS_MAX, UnknownSubscription};
 pub use sessions::{Session, SessionError, Sessions};
 
 use crate::ca::token;
 use crate::domain::cluster::JoinTokens;
 use crate::domain::id::Entropy;
+use crate::domain::log::{Options, Subject};
+use crate::domain::refusal::Refusal;
 use crate::domain::task::Task;
 use crate::domain::time::Clock;
 use crate::domain::view::View;
@@ -48,6 +53,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     sessions: Sessions,
+    logs: Logs,
     one_time: OneTime,
     /// The present lead; `None` outside a swarm. Every loop that belongs to one ends with it.
     lead: watch::Sender<Option<Arc<Lead>>>,
@@ -64,11 +70,13 @@ impl Manager {
         stop: CancellationToken,
     ) -> Manager {
         let sessions = Sessions::new(entropy.clone());
+        let logs = Logs::new(entropy.clone());
         let inner = Inner {
             store,
             clock,
             entropy,
             sessions,
+            logs,
             one_time: OneTime::default(),
             lead: watch::Sender::new(None),
             stop,
@@ -100,6 +108,19 @@ impl Manager {
     /// Who is in a session.
     pub fn sessions(&self) -> &Sessions {
         &self.inner.sessions
+    }
+
+    /// Who asks for logs, and who is asked.
+    pub fn logs(&self) -> &Logs {
+        &self.inner.logs
+    }
+
+    /// Asks the nodes for lines of tasks.
+    ///
+    /// # Errors
+    /// Too many are asked for already.
+    pub fn subscribe_logs(&self, subject: Subject, options: Options) -> Result<Reader, Refusal> {
+        self.inner.logs.subscribe(|| self.view(), subject, options)
     }
 
     /// The present lead, now and whenever it changes.
