@@ -258,24 +258,8 @@ impl Wish {
     }
 }
 
-/// Unix seconds with an optional fraction.
 fn moment(query: &Query, key: &str) -> Result<Option<Timestamp>, Failure> {
-    let text = query.text(key);
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let seconds = seconds.parse::<i64>().ok();
-    let digits_only = fraction.bytes().all(|b| b.is_ascii_digit()) && fraction.len() <= 9;
-    let fraction = digits_only.then(|| format!("{fraction:0<9}").parse::<i128>().ok()).flatten();
-    match (seconds, fraction) {
-        (Some(seconds), Some(nanos)) => {
-            Ok(Some(Timestamp::from_unix_nanos(i128::from(seconds) * 1_000_000_000 + nanos)))
-        }
-        _ => Err(Failure::invalid(format!(
-            "invalid value for '{key}': invalid timestamp {text:?}: not a number of seconds"
-        ))),
-    }
+    query.moment(key).map_err(|why| Failure::invalid(format!("invalid value for '{key}': {why}")))
 }
 
 /// Stream events

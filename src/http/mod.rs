@@ -14,6 +14,7 @@
 
 mod address;
 mod attach;
+mod client;
 mod config;
 mod context;
 mod decode;
@@ -23,6 +24,7 @@ mod first_line;
 mod front;
 mod gates;
 mod linger;
+mod logs;
 mod names;
 mod node;
 mod passthrough;

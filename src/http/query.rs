@@ -10,6 +10,7 @@ use axum::http::request::Parts;
 use super::error::Failure;
 use crate::domain::filter::Filters;
 use crate::domain::meta::Version;
+use crate::domain::time::Timestamp;
 
 /// The query of a request.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +50,27 @@ impl Query {
             "" | "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
             "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
             other => Err(Failure::invalid(format!("invalid value for {key}: {other}"))),
+        }
+    }
+
+    /// A moment in Unix seconds with an optional fraction; `None` when absent.
+    ///
+    /// # Errors
+    /// Any other text; what is returned says so.
+    pub(super) fn moment(&self, key: &str) -> Result<Option<Timestamp>, String> {
+        let text = self.text(key);
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let seconds = seconds.parse::<i64>().ok();
+        let digits_only = fraction.bytes().all(|b| b.is_ascii_digit()) && fraction.len() <= 9;
+        let nanos = digits_only.then(|| format!("{fraction:0<9}").parse::<i128>().ok()).flatten();
+        match (seconds, nanos) {
+            (Some(seconds), Some(nanos)) => {
+                Ok(Some(Timestamp::from_unix_nanos(i128::from(seconds) * 1_000_000_000 + nanos)))
+            }
+            _ => Err(format!("invalid timestamp {text:?}: not a number of seconds")),
         }
     }
 

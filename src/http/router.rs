@@ -13,7 +13,9 @@ use utoipa_axum::routes;
 
 use super::context::Api;
 use super::error::{ErrorResponse, json};
-use super::{config, events, node, passthrough, secret, service, swarm, system, task, unsupported};
+use super::{
+    config, events, logs, node, passthrough, secret, service, swarm, system, task, unsupported,
+};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -53,10 +55,10 @@ fn list() -> OpenApiRouter<Api> {
         .routes(routes!(service::create))
         .routes(routes!(service::inspect, service::remove))
         .routes(routes!(service::update))
-        .routes(routes!(unsupported::service_logs))
+        .routes(routes!(logs::of_service))
         .routes(routes!(task::list))
         .routes(routes!(task::inspect))
-        .routes(routes!(unsupported::task_logs))
+        .routes(routes!(logs::of_task))
         .routes(routes!(node::list))
         .routes(routes!(node::inspect, node::remove))
         .routes(routes!(node::update))

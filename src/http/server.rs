@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::client::Client;
 use super::first_line::FirstLine;
 use super::front::Front;
 use super::linger::Lingering;
@@ -116,7 +117,10 @@ impl Listeners {
             loop {
                 let place = connections.place().await;
                 match self.unix.accept().await {
-                    Ok((stream, _)) => connections.spawn(stream, place),
+                    Ok((stream, _)) => {
+                        let client = Client::of(&stream);
+                        connections.spawn(stream, client, place);
+                    }
                     Err(error) => connections.refused(&error).await,
                 }
             }
@@ -128,7 +132,7 @@ impl Listeners {
                 match listener.accept().await {
                     Ok((stream, _)) => {
                         let _ = stream.set_nodelay(true);
-                        connections.spawn(stream, place);
+                        connections.spawn(stream, Client::default(), place);
                     }
                     Err(error) => connections.refused(&error).await,
                 }
@@ -162,7 +166,7 @@ impl Connections {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
-    fn spawn<S>(&self, stream: S, place: tokio::sync::OwnedSemaphorePermit)
+    fn spawn<S>(&self, stream: S, client: Client, place: tokio::sync::OwnedSemaphorePermit)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -170,7 +174,8 @@ impl Connections {
         self.tasks.spawn(async move {
             let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
                 let front = front.clone();
-                let request = request.map(|body| Body::new(Lingering::new(body)));
+                let mut request = request.map(|body| Body::new(Lingering::new(body)));
+                request.extensions_mut().insert(client.clone());
                 async move { Ok::<_, Infallible>(front.answer(request).await) }
             });
             let connection = http1::Builder::new()

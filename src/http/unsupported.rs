@@ -10,20 +10,6 @@ use super::decode;
 use super::error::{ErrorResponse, Failure};
 use super::passthrough;
 
-/// Logs of a service: not supported yet
-#[utoipa::path(get, path = "/services/{id}/logs", tag = "Service", operation_id = "ServiceLogs",
-    params(("id" = String, Path)), responses((status = 501, body = ErrorResponse)))]
-pub(super) async fn service_logs() -> Failure {
-    Failure::unsupported("logs of services are not supported yet; see docker logs on the node")
-}
-
-/// Logs of a task: not supported yet
-#[utoipa::path(get, path = "/tasks/{id}/logs", tag = "Task", operation_id = "TaskLogs",
-    params(("id" = String, Path)), responses((status = 501, body = ErrorResponse)))]
-pub(super) async fn task_logs() -> Failure {
-    service_logs().await
-}
-
 /// Create a network; networks of the swarm are not supported yet
 #[utoipa::path(post, path = "/networks/create", tag = "Network", operation_id = "NetworkCreate",
     responses((status = 201, description = "A network of this host, made by its engine", body = Object), (status = 501, body = ErrorResponse)))]
