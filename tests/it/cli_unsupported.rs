@@ -1,9 +1,6 @@
 //! What is not built yet says so in a sentence, and the command fails.
 
-use std::time::Duration;
-
 use crate::kit::docker::docker;
-use crate::kit::eventually;
 use crate::kit::purser::Purser;
 
 #[test]
@@ -30,21 +27,6 @@ fn network_create_of_an_overlay_says_that_it_is_not_supported() {
     purser.init("127.0.0.1:0");
     let refusal = docker(&socket, create).refused();
     assert_eq!(refusal, "networks of the swarm are not supported yet");
-}
-
-#[test]
-fn service_logs_point_to_the_logs_of_the_container() {
-    let purser = Purser::swarm("no-logs");
-    let socket = purser.socket();
-    docker(&socket, "service create -d --no-resolve-image --name web redis").ok();
-    let sentence = "logs of services are not supported yet; see docker logs on the node";
-    assert_eq!(docker(&socket, "service logs web").refused(), sentence);
-    let task = eventually("it has a task", Duration::from_secs(10), || {
-        let task = docker(&socket, "service ps -q --no-trunc web").ok();
-        (!task.is_empty()).then_some(task)
-    });
-    assert_eq!(docker(&socket, &format!("service logs {task}")).refused(), sentence);
-    assert_eq!(docker(&socket, "service logs nope").refused(), "no such task or service: nope");
 }
 
 #[test]

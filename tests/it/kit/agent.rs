@@ -3,12 +3,14 @@
 //!
 //! - [`door`]: connections, as engines make them and as they should not be made.
 //! - [`model`]: what it holds, as told by the manager.
+//! - [`lines`]: what it publishes of logs.
 //! - [`cluster`]: the manager as its clients see it, and new engines for it.
 //!
 //! Everything here is called from plain tests; what is asynchronous runs on a runtime of its own.
 
 pub mod cluster;
 pub mod door;
+pub mod lines;
 pub mod model;
 
 use std::net::SocketAddr;
@@ -235,6 +237,8 @@ pub struct Seen {
     pub messages: Vec<SessionMessage>,
     pub assignments: Vec<AssignmentsMessage>,
     pub model: Model,
+    /// What it was asked for of logs.
+    pub subscriptions: Vec<proto::SubscriptionMessage>,
     /// The periods that it was told.
     pub periods: Vec<Duration>,
     /// How the streams ended: session, assignments, log subscriptions, and the beats.
@@ -431,8 +435,9 @@ impl Hands {
             Ok(messages) => {
                 let mut messages = messages.into_inner();
                 loop {
-                    if let Err(end) = next(&mut messages).await {
-                        break end;
+                    match next(&mut messages).await {
+                        Ok(message) => self.note(|seen| seen.subscriptions.push(message)),
+                        Err(end) => break end,
                     }
                 }
             }

@@ -102,6 +102,59 @@ impl Client {
     }
 }
 
+/// An answer that comes bit by bit. Dropped, its client is gone.
+pub struct Flow {
+    stream: UnixStream,
+    bytes: Vec<u8>,
+    /// True once it has ended.
+    pub has_ended: bool,
+}
+
+impl Client {
+    /// Asks for something whose answer may have no end.
+    #[track_caller]
+    pub fn open(&self, path: &str) -> Flow {
+        let mut stream = UnixStream::connect(&self.socket).expect("purser listens");
+        stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a time");
+        let text = format!("GET {path} HTTP/1.1\r\nHost: docker\r\n\r\n");
+        stream.write_all(text.as_bytes()).expect("purser reads");
+        Flow { stream, bytes: Vec::new(), has_ended: false }
+    }
+}
+
+impl Flow {
+    /// Reads until what has come has something in it, for at most half a minute.
+    #[track_caller]
+    pub fn until<T>(&mut self, what: &str, check: impl Fn(&Answer) -> Option<T>) -> T {
+        super::eventually(what, Duration::from_secs(30), || {
+            self.read();
+            check(&parse(&self.bytes).ok()?)
+        })
+    }
+
+    /// Reads to the end.
+    #[track_caller]
+    pub fn end(mut self) -> Answer {
+        super::eventually("the answer ends", Duration::from_secs(30), || {
+            self.read();
+            self.has_ended.then_some(())
+        });
+        parse(&self.bytes).expect("an answer")
+    }
+
+    /// Reads what there is.
+    pub fn read(&mut self) {
+        let mut part = vec![0; 1 << 16];
+        while let Ok(len) = self.stream.read(&mut part) {
+            self.bytes.extend_from_slice(&part[..len]);
+            self.has_ended |= len == 0 || self.bytes.ends_with(b"\r\n0\r\n\r\n");
+            if self.has_ended {
+                return;
+            }
+        }
+    }
+}
+
 fn parse(bytes: &[u8]) -> std::io::Result<Answer> {
     let invalid = || std::io::Error::other("not an HTTP answer");
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").ok_or_else(invalid)?;
