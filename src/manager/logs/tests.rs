@@ -54,6 +54,7 @@ fn task(number: u8, node: u8) -> Change {
         registry_auth: Default::default(),
         not_before: Timestamp::ZERO,
         ran_at: None,
+        generic_resources: Default::default(),
         restarts: Default::default(),
     }
     .into()
