@@ -76,12 +76,7 @@ impl Decider {
             return Ok(Applied { version: self.view.version(), changed: Vec::new() });
         }
         let changed = self.view.apply(&changes, stamp);
-        for item in &changed {
-            let has_new_payload = changes
-                .iter()
-                .any(|change| matches!(change, Change::PutPayload(key, _) if *key == item.key));
-            self.place(item, has_new_payload);
-        }
+        changed.iter().for_each(|item| self.place(item));
         for change in changes {
             if let Change::PutPayload(key, sealed) = change {
                 self.place_payload(key, sealed);
@@ -92,7 +87,7 @@ impl Decider {
     }
 
     /// Seals an object as a write leaves it, or takes out one that the write removes.
-    fn place(&mut self, item: &Changed, has_new_payload: bool) {
+    fn place(&mut self, item: &Changed) {
         let Decider { rows, keyring, entropy, draft, .. } = self;
         let mut rows = rows.write().expect("no writer of the rows panics");
         let key = item.key;
@@ -109,8 +104,7 @@ impl Decider {
             return;
         };
         let row = before.map_or_else(|| rows.next_row(), |place| place.row);
-        let old_payload = before.and_then(|place| place.payload);
-        let payload = if has_new_payload { Some(PAYLOAD_VERSION) } else { old_payload };
+        let payload = before.and_then(|place| place.payload);
         let version = item.version.index;
         let value = codec::object_value(&key, version);
         let sealed = keyring.seal(value, &codec::encode(object), &**entropy).0;
