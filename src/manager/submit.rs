@@ -37,10 +37,7 @@ impl Manager {
         data: SecretBytes,
     ) -> Result<SecretId, Refusal> {
         let id = SecretId::make(self.entropy());
-        let payload_len = data.len();
-        let fits = (1..=SECRET_LEN_MAX).contains(&payload_len);
-        let payload = fits.then(|| self.seal(Key::Secret(id), &data));
-        drop(data);
+        let (payload, payload_len) = self.seal_within(SECRET_LEN_MAX, Key::Secret(id), data);
         let intent = Intent::CreateSecret { id, spec, payload, payload_len };
         self.submit(actor, intent).await.map(|_| id)
     }
@@ -56,12 +53,21 @@ impl Manager {
         data: SecretBytes,
     ) -> Result<ConfigId, Refusal> {
         let id = ConfigId::make(self.entropy());
-        let payload_len = data.len();
-        let fits = (1..=CONFIG_LEN_MAX).contains(&payload_len);
-        let payload = fits.then(|| self.seal(Key::Config(id), &data));
-        drop(data);
+        let (payload, payload_len) = self.seal_within(CONFIG_LEN_MAX, Key::Config(id), data);
         let intent = Intent::CreateConfig { id, spec, payload, payload_len };
         self.submit(actor, intent).await.map(|_| id)
+    }
+
+    /// Seals a payload of a length that may be, and lets go of the plain bytes; the length is for the
+    /// refusal of any other.
+    fn seal_within(
+        &self,
+        len_max: usize,
+        key: Key,
+        data: SecretBytes,
+    ) -> (Option<SealedPayload>, usize) {
+        let len = data.len();
+        ((1..=len_max).contains(&len).then(|| self.seal(key, &data)), len)
     }
 
     pub(super) fn seal(&self, key: Key, data: &SecretBytes) -> SealedPayload {
