@@ -11,7 +11,7 @@ use crate::domain::image;
 use crate::domain::name::check_service_name;
 use crate::domain::network::{EndpointSpec, PublishMode, ResolutionMode};
 use crate::domain::refusal::{Reason, Refusal};
-use crate::domain::secret::SecretReference;
+use crate::domain::secret::{FileTarget, SecretReference};
 use crate::domain::service::{
     ResourceRequirements, RestartPolicy, Runtime, ServiceSpec, TaskSpec, UpdateConfig,
 };
@@ -199,14 +199,7 @@ fn check_secret_references(container: &ContainerSpec) -> Result<(), Refusal> {
         let Some(file) = &reference.file else {
             return Err(Refusal::invalid("malformed secret reference, no target provided"));
         };
-        if file.name.is_empty() {
-            return Err(Refusal::invalid(
-                "malformed file secret reference, invalid target file name provided",
-            ));
-        }
-        if let Some(other) = targets.insert(&file.name, &reference.secret_name) {
-            return Err(conflict("secret", other, &reference.secret_name, &file.name));
-        }
+        check_target("secret", &mut targets, &reference.secret_name, file)?;
     }
     Ok(())
 }
@@ -219,22 +212,31 @@ fn check_config_references(container: &ContainerSpec) -> Result<(), Refusal> {
         }
         // One for the runtime has no file.
         let Some(file) = &reference.file else { continue };
-        if file.name.is_empty() {
-            return Err(Refusal::invalid(
-                "malformed file config reference, invalid target file name provided",
-            ));
-        }
-        if let Some(other) = targets.insert(&file.name, &reference.config_name) {
-            return Err(conflict("config", other, &reference.config_name, &file.name));
-        }
+        check_target("config", &mut targets, &reference.config_name, file)?;
     }
     Ok(())
 }
 
-fn conflict(word: &str, one: &str, other: &str, target: &str) -> Refusal {
-    Refusal::invalid(format!(
-        "{word} references '{one}' and '{other}' have a conflicting target: '{target}'"
-    ))
+/// Checks that a file has a name, and one that no other of its kind has. `targets` are those before
+/// it, each with what becomes that file.
+fn check_target<'s>(
+    word: &str,
+    targets: &mut BTreeMap<&'s str, &'s str>,
+    name: &'s str,
+    file: &'s FileTarget,
+) -> Result<(), Refusal> {
+    let target = file.name.as_str();
+    if target.is_empty() {
+        return Err(Refusal::invalid(format!(
+            "malformed file {word} reference, invalid target file name provided"
+        )));
+    }
+    match targets.insert(target, name) {
+        None => Ok(()),
+        Some(other) => Err(Refusal::invalid(format!(
+            "{word} references '{other}' and '{name}' have a conflicting target: '{target}'"
+        ))),
+    }
 }
 
 /// A credential spec that is a config needs that config granted to the runtime.
