@@ -56,9 +56,10 @@ fn what_a_config_is_made_of_is_checked_in_the_engines_order() {
             .fails(409, "rpc error: code = AlreadyExists desc = config TAKEN already exists"),
         post_text("/configs/create", r#"{"Name":"x","Data":"!"}"#)
             .fails(400, "invalid JSON: illegal base64 data at input byte 0"),
-        get("/configs/x").fails(404, "config x not found"),
-        delete("/configs/x").fails(404, "config x not found"),
-        post("/configs/x/update?version=1", &json!({})).fails(404, "config x not found"),
+        get("/configs/no.such").fails(404, "config no.such not found"),
+        delete("/configs/no.such").fails(404, "config no.such not found"),
+        post("/configs/no.such/update?version=1", &json!({}))
+            .fails(404, "config no.such not found"),
     ];
     check(&purser.client(), cases);
 }

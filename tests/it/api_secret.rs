@@ -45,7 +45,7 @@ fn what_a_secret_is_made_of_is_checked_in_the_engines_order() {
         create(json!({"Name": "TAKEN", "Data": "eA=="}))
             .fails(409, "rpc error: code = AlreadyExists desc = secret TAKEN already exists"),
         invalid(json!({"Name": "taken", "Data": ""}), BAD_SIZE),
-        get("/secrets/x").fails(404, "secret x not found"),
+        get("/secrets/no.such").fails(404, "secret no.such not found"),
     ];
     for name in ["-a", "a-", ".a", "a.", "_a", "a_", "a b", "a/b", "\u{e4}", "a\n", &"x".repeat(65)]
     {
