@@ -121,6 +121,7 @@ mod tests {
             default_addr_pool: Vec::new(),
             subnet_size: 24,
             data_path_port: 4789,
+            network_keys: None,
             barred: Default::default(),
         }
     }

@@ -10,6 +10,7 @@ use super::feed::{self, Feed, Sender};
 use super::peer::cluster;
 use crate::domain::cluster::Cluster;
 use crate::domain::id::NodeId;
+use crate::domain::network_keys::NetworkKeys;
 use crate::domain::node::{Certificate, Node, NodeSpec};
 use crate::domain::view::View;
 use crate::manager::{Manager, Session};
@@ -31,6 +32,7 @@ struct Content {
     certificate: Certificate,
     root_ca: String,
     advertise_addr: String,
+    network_keys: Option<NetworkKeys>,
 }
 
 impl Messages {
@@ -53,6 +55,7 @@ impl Messages {
                 certificate: node.certificate.clone(),
                 root_ca: cluster.root_ca.clone(),
                 advertise_addr: cluster.advertise_addr.clone(),
+                network_keys: cluster.network_keys.clone(),
             };
             if sent.as_ref() != Some(&content) {
                 let message = match self.message(node, cluster) {
@@ -82,7 +85,14 @@ impl Messages {
             .map_err(|_| Status::internal("the manager's address is not an address"))?;
         let manager = wire::session::Manager { node_id: cluster.manager, addr };
         let node = wire::node::node(node);
-        Ok(wire::session::session_message(self.session.id, node, &manager, &[], &cluster.root_ca))
+        Ok(wire::session::session_message(
+            self.session.id,
+            node,
+            &manager,
+            &[],
+            cluster.network_keys.as_ref(),
+            &cluster.root_ca,
+        ))
     }
 }
 

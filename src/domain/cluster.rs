@@ -10,6 +10,7 @@ use super::container::Driver;
 use super::id::{ClusterId, NodeId};
 use super::json::is_zero;
 use super::meta::Meta;
+use super::network_keys::NetworkKeys;
 use super::time::Nanoseconds;
 
 /// The name that the one cluster always has.
@@ -60,6 +61,9 @@ pub struct Cluster {
     pub subnet_size: u32,
     /// UDP port of overlay traffic.
     pub data_path_port: u32,
+    /// What engines guard overlay networks with; absent in a store of a release without networks.
+    #[serde(default)]
+    pub network_keys: Option<NetworkKeys>,
     /// Nodes that were removed and may not come back, with the end of their certificates' life as
     /// seconds since 1970; after it the entry is of no use.
     #[serde(default)]

@@ -182,6 +182,8 @@ pub enum Intent {
     },
     /// The manager, once at start: nothing is known of any node.
     ForgetSessions,
+    /// The manager: new network keys, if they are due.
+    RotateNetworkKeys,
     /// Nodes, of their own tasks: what they do.
     ReportTasks {
         /// What is reported, by whom.
@@ -267,6 +269,7 @@ impl Intent {
             Intent::RegisterNode { .. } => "node register",
             Intent::LoseNodes { .. } => "node lost",
             Intent::ForgetSessions => "sessions forget",
+            Intent::RotateNetworkKeys => "network keys rotate",
             Intent::ReportTasks { .. } => "task report",
         }
     }

@@ -26,6 +26,7 @@ pub mod cluster;
 pub mod config;
 pub mod container;
 pub mod network;
+pub mod network_keys;
 pub mod node;
 pub mod secret;
 pub mod service;

@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Manager;
 use super::driver::Driver;
-use crate::ca::issue::Holder;
 use crate::ca::root::{CaError, Root};
-use crate::ca::{tls, token};
+use crate::ca::token;
 use crate::domain::change::Key;
 use crate::domain::cluster::{Cluster, ClusterSpec, HEARTBEAT_PERIOD_DEFAULT};
 use crate::domain::id::{ClusterId, NodeId};
 use crate::domain::intent::{Actor, Intent, NewSwarm};
+use crate::domain::network_keys::NetworkKeys;
 use crate::domain::node::{
     Availability, Certificate, ManagerStatus, Node, NodeDescription, NodeRole, NodeSpec, NodeState,
     NodeStatus, Reachability,
@@ -28,11 +28,6 @@ use crate::store::PayloadError;
 
 /// How often it is looked for nodes that are no longer heard of.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
-/// Life of this manager's own certificate: 90 days. It is made anew at half of it.
-const OWN_LIFE: Nanoseconds = 90 * 24 * 3600 * 1_000_000_000;
-/// How often it is looked whether that time has come. By the clock on the wall, which a host that
-/// slept for weeks finds far ahead of any timer.
-const OWN_CHECK_EVERY: Duration = Duration::from_secs(3600);
 /// How long leaving waits for the nodes' door to close. It takes no longer than a moment.
 const CLOSE_TIME: Duration = Duration::from_secs(5);
 
@@ -62,7 +57,7 @@ pub struct Lead {
     root: Root,
     /// The listening socket of the nodes' door, until the door takes it.
     listener: Mutex<Option<TcpListener>>,
-    tls: watch::Sender<Arc<ServerConfig>>,
+    pub(super) tls: watch::Sender<Arc<ServerConfig>>,
     /// Ends with the lead.
     pub ended: CancellationToken,
     /// Called by the door once it listens no more: its address is free again.
@@ -151,6 +146,7 @@ impl Manager {
             default_addr_pool: wish.default_addr_pool,
             subnet_size: wish.subnet_size,
             data_path_port: wish.data_path_port,
+            network_keys: Some(NetworkKeys::make(self.entropy(), now)),
             barred: Default::default(),
         };
         let node = manager_node(node_id, &cluster, wish.availability, wish.hostname);
@@ -214,45 +210,9 @@ impl Manager {
         loops.spawn(driver.run(ended.clone()));
         loops.spawn(self.clone().watch_nodes(ended.clone()));
         loops.spawn(self.inner.logs.clone().watch(self.inner.store.clone(), ended.clone()));
-        loops.spawn(self.clone().renew_own(cluster.id, cluster.manager, lead.clone()));
+        loops.spawn(self.clone().keep_fresh(cluster.id, cluster.manager, lead.clone()));
         self.inner.lead.send_replace(Some(lead));
         Ok(())
-    }
-
-    fn own_tls(
-        &self,
-        cluster: ClusterId,
-        node: NodeId,
-        root: &Root,
-    ) -> Result<Arc<ServerConfig>, CaError> {
-        let holder = Holder { cluster, node, role: NodeRole::Manager };
-        let (chain, key) = root.issue_own(holder, self.clock().now(), OWN_LIFE)?;
-        tls::server_config(&chain, &key, root.pem())
-    }
-
-    /// Makes this manager's own certificate anew at half of its life.
-    async fn renew_own(self, cluster: ClusterId, node: NodeId, lead: Arc<Lead>) {
-        let mut due = self.clock().now().plus(OWN_LIFE / 2);
-        loop {
-            tokio::select! {
-                () = lead.ended.cancelled() => return,
-                () = tokio::time::sleep(OWN_CHECK_EVERY) => {}
-            }
-            let now = self.clock().now();
-            if now < due {
-                continue;
-            }
-            match self.own_tls(cluster, node, &lead.root) {
-                Ok(config) => {
-                    lead.tls.send_replace(config);
-                    due = now.plus(OWN_LIFE / 2);
-                }
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "the manager's own certificate could not be renewed");
-                }
-            }
-        }
     }
 
     /// Notices nodes that are no longer heard of.
@@ -406,19 +366,5 @@ mod tests {
             assert_eq!(view.node(node).map(|node| node.status.state), Some(NodeState::Down));
         }
         assert!(session.ended.is_cancelled(), "it reads down, so it has to register again");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_managers_own_certificate_is_made_anew_by_the_clock_on_the_wall() {
-        let fixture = Fixture::leading().await;
-        let lead = fixture.manager.lead().borrow().clone().expect("it leads");
-        let mut tls = lead.tls();
-        tls.mark_unchanged();
-        tokio::time::sleep(2 * OWN_CHECK_EVERY).await;
-        assert!(!tls.has_changed().expect("it leads"), "too early");
-        // The host slept, and no timer ran.
-        fixture.clock.advance(Duration::from_secs(60 * 24 * 3600));
-        tokio::time::sleep(2 * OWN_CHECK_EVERY).await;
-        assert!(tls.has_changed().expect("it leads"));
     }
 }

@@ -13,6 +13,7 @@ mod certificates;
 mod driver;
 mod lead;
 mod logs;
+mod renewal;
 mod sessions;
 mod submit;
 

@@ -49,6 +49,7 @@ fn is_for_clients(intent: &Intent) -> bool {
         | Intent::RegisterNode { .. }
         | Intent::LoseNodes { .. }
         | Intent::ForgetSessions
+        | Intent::RotateNetworkKeys
         | Intent::ReportTasks { .. } => false,
     }
 }

@@ -12,10 +12,12 @@ use super::proto;
 use super::proto::assignment::Item;
 use super::proto::assignment_change::AssignmentAction;
 use super::proto::assignments_message::Type;
+use super::proto::encryption_key::Algorithm;
 use super::secret::secret_removal;
 use super::time::duration;
 use crate::domain::cluster::HEARTBEAT_PERIOD_MIN;
 use crate::domain::id::{NodeId, SessionId, TaskId};
+use crate::domain::network_keys::{NetworkKey, NetworkKeys};
 use crate::domain::time::Nanoseconds;
 
 /// How often a manager is picked relative to others; all are alike, and this is what engines are
@@ -34,13 +36,12 @@ pub struct Manager {
 
 /// A message of a session. It has everything every time: an engine keeps only what the last one
 /// said, and one without managers would cut it off for good, hence the separate first manager.
-///
-/// There are no keys for network gossip in it as long as purser has no networks of its own.
 pub fn session_message(
     session_id: SessionId,
     node: proto::Node,
     first: &Manager,
     others: &[Manager],
+    keys: Option<&NetworkKeys>,
     root_ca: &str,
 ) -> proto::SessionMessage {
     let managers = std::iter::once(first).chain(others);
@@ -48,9 +49,24 @@ pub fn session_message(
         session_id: session_id.to_string(),
         node: Some(node),
         managers: managers.map(weighted_peer).collect(),
-        network_bootstrap_keys: Vec::new(),
+        network_bootstrap_keys: keys.map_or_else(Vec::new, encryption_keys),
         root_ca: root_ca.into(),
     }
+}
+
+fn encryption_keys(keys: &NetworkKeys) -> Vec<proto::EncryptionKey> {
+    let of_use = |subsystem: &'static str, keys: &[NetworkKey]| -> Vec<_> {
+        let key = |key: &NetworkKey| proto::EncryptionKey {
+            subsystem: subsystem.into(),
+            algorithm: Algorithm::Aes128Gcm.into(),
+            key: key.bytes.to_vec(),
+            lamport_time: key.lamport_time,
+        };
+        keys.iter().map(key).collect()
+    };
+    let mut all = of_use("networking:gossip", &keys.gossip);
+    all.extend(of_use("networking:ipsec", &keys.ipsec));
+    all
 }
 
 fn weighted_peer(manager: &Manager) -> proto::WeightedPeer {
@@ -175,13 +191,13 @@ mod tests {
         let [first, second] = managers();
         let id = SessionId::derive([2; 17]);
         let node = node::node(&fixture::node());
-        let message = session_message(id, node.clone(), &first, &[], "root\n");
+        let message = session_message(id, node.clone(), &first, &[], None, "root\n");
         assert_eq!(message.session_id, id.as_str());
         assert!(message.node == Some(node.clone()));
         assert_eq!(message.managers.len(), 1);
         assert_eq!(message.root_ca, b"root\n");
 
-        let message = session_message(id, node, &first, &[second], "root\n");
+        let message = session_message(id, node, &first, &[second], None, "root\n");
         let peers = message.managers.into_iter().map(|manager| {
             assert_eq!(manager.weight, 10);
             manager.peer.expect("an engine dereferences it")
@@ -189,6 +205,23 @@ mod tests {
         let peers: Vec<_> = peers.map(|peer| (peer.node_id, peer.addr)).collect();
         let id = fixture::node_id().to_string();
         assert_eq!(peers, [(id.clone(), "10.0.0.1:2377".into()), (id, "[fd00::1]:2377".into())]);
+    }
+
+    #[test]
+    fn a_session_message_carries_the_keys_of_overlay_networks() {
+        let key = |byte, lamport_time| NetworkKey { bytes: [byte; 16], lamport_time };
+        let keys = NetworkKeys {
+            gossip: vec![key(1, 7), key(2, 9)],
+            ipsec: vec![key(3, 8)],
+            made_at: crate::domain::time::Timestamp::ZERO,
+        };
+        let [first, _] = managers();
+        let (id, node) = (SessionId::derive([2; 17]), node::node(&fixture::node()));
+        let message = session_message(id, node, &first, &[], Some(&keys), "root\n");
+        let sent = message.network_bootstrap_keys.into_iter();
+        let sent: Vec<_> = sent.map(|key| (key.subsystem, key.key[0], key.lamport_time)).collect();
+        let (gossip, ipsec) = ("networking:gossip".to_owned(), "networking:ipsec".to_owned());
+        assert_eq!(sent, [(gossip.clone(), 1, 7), (gossip, 2, 9), (ipsec, 3, 8)]);
     }
 
     #[test]

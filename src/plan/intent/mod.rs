@@ -57,6 +57,7 @@ pub fn decide(view: &View, intent: Intent, ctx: Context<'_>) -> Result<Vec<Chang
         Intent::InitSwarm(new) => swarm::init(view, *new),
         Intent::UpdateSwarm(update) => swarm::update(view, *update),
         Intent::LeaveSwarm => swarm::leave(view),
+        Intent::RotateNetworkKeys => Ok(swarm::rotate_network_keys(view, ctx)),
         Intent::AdmitNode { id, csr, chain, not_after, availability } => {
             node::admit(view, id, node::issued(csr, chain, not_after), availability)
         }

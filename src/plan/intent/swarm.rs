@@ -3,8 +3,10 @@
 use crate::domain::change::{Change, Key};
 use crate::domain::cluster::{CLUSTER_NAME, ClusterSpec, NODE_CERT_EXPIRY_MIN};
 use crate::domain::intent::{NewSwarm, SwarmUpdate};
+use crate::domain::network_keys::NetworkKeys;
 use crate::domain::refusal::{Layer, Reason, Refusal};
 use crate::domain::view::View;
+use crate::plan::Context;
 
 /// Protocols of outside certificate authorities that have a name in the API.
 const PROTOCOLS: &[&str] = &["cfssl"];
@@ -59,6 +61,19 @@ pub(super) fn leave(view: &View) -> Result<Vec<Change>, Refusal> {
         return Err(Refusal::front(Reason::Unavailable, "This node is not part of a swarm"));
     }
     Ok(view.objects().map(|object| Change::Remove(object.key())).collect())
+}
+
+/// Nothing, unless it is time.
+pub(super) fn rotate_network_keys(view: &View, ctx: Context<'_>) -> Vec<Change> {
+    let Some(cluster) = view.cluster() else { return Vec::new() };
+    let next = match &cluster.network_keys {
+        None => NetworkKeys::make(ctx.entropy, ctx.now),
+        Some(keys) if keys.due() <= ctx.now => keys.rotated(ctx.entropy, ctx.now),
+        Some(_) => return Vec::new(),
+    };
+    let mut cluster = (**cluster).clone();
+    cluster.network_keys = Some(next);
+    vec![cluster.into()]
 }
 
 fn check(spec: &ClusterSpec) -> Result<(), Refusal> {

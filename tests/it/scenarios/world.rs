@@ -208,6 +208,7 @@ fn make_cluster(entropy: &Seeded) -> Cluster {
         default_addr_pool: Vec::new(),
         subnet_size: 24,
         data_path_port: 4789,
+        network_keys: None,
         barred: BTreeMap::new(),
     }
 }
