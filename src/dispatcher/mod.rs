@@ -16,12 +16,16 @@
 //! A payload is opened here only while a message for a node that needs it is being made, and the
 //! message's bytes are wiped once they are sent ([`wiped`]).
 //!
+//! Engines look for each other at the manager's address; they are handed on to one another
+//! ([`gossip`]).
+//!
 //! Left to others: whether a request is granted (`manager`, `plan`), and what messages look like
 //! (`wire`).
 
 mod assignment_set;
 mod assignments;
 mod feed;
+mod gossip;
 mod hub;
 mod logs;
 mod node_ca;

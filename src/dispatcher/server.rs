@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use super::gossip::Introducer;
 use super::hub::Hub;
 use super::peer::Peer;
 use super::service;
@@ -48,7 +49,8 @@ const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
 pub(super) async fn serve(manager: &Manager, lead: &Arc<Lead>, listener: TcpListener) {
     let hub = Hub::start(manager, lead.ended.clone());
-    let routes = service::routes(manager, &hub);
+    let introducer = Introducer::start(manager, lead.ended.clone());
+    let routes = service::routes(manager, &hub, &introducer);
     let places = Arc::new(Places {
         handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
         members: Semaphore::new(MEMBERS_MAX),

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::assignments::Assignments;
 use super::feed::Feed;
+use super::gossip::Introducer;
 use super::hub::Hub;
 use super::logs::{Logs, PUBLISH_BYTES_MAX};
 use super::node_ca::Certificates;
@@ -36,9 +37,10 @@ const UPDATES_MAX: usize = 10_000;
 const ASSIGNMENTS: &str = "/docker.swarmkit.v1.Dispatcher/Assignments";
 
 /// All services of the door.
-pub(super) fn routes(manager: &Manager, hub: &Hub) -> axum::Router {
+pub(super) fn routes(manager: &Manager, hub: &Hub, introducer: &Introducer) -> axum::Router {
     let certificates = Certificates { manager: manager.clone() };
-    let calls = Calls { manager: manager.clone(), hub: hub.clone() };
+    let calls =
+        Calls { manager: manager.clone(), hub: hub.clone(), introducer: introducer.clone() };
     let logs = Logs { manager: manager.clone() };
     let mut routes = tonic::service::Routes::builder();
     routes
@@ -65,6 +67,7 @@ async fn assignments(
 struct Calls {
     manager: Manager,
     hub: Hub,
+    introducer: Introducer,
 }
 
 impl Calls {
@@ -99,17 +102,19 @@ impl Dispatcher for Calls {
         let period = self.manager.heartbeat_period();
         let session =
             self.manager.sessions().register(node, offered, period).map_err(session_status)?;
+        let ip = peer.addr.ip().to_canonical();
         let description = message.description.map(|d| wire::node::description(&d));
         let register = Intent::RegisterNode {
             id: node,
             description: Box::new(description.unwrap_or_default()),
-            addr: peer.addr.ip().to_canonical().to_string(),
+            addr: ip.to_string(),
         };
         if let Err(refusal) = self.manager.submit(Actor::Node(node), register).await {
             self.manager.sessions().end(node, session.id);
             return Err(status(refusal));
         }
         tracing::info!(node = %node, session = %session.id, addr = %peer.addr, "session opened");
+        self.introducer.make_way(ip).await;
         peer.carries.send_replace(Some(session.ended.clone()));
         let bell = self.hub.bell(node);
         let messages = Messages { manager: self.manager.clone(), node, session, bell }.start();

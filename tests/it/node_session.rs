@@ -39,6 +39,14 @@ fn check_whole(message: &SessionMessage, cluster: &Cluster, agent: &Agent) {
     let id = manager.and_then(|node| node["ID"].as_str()).expect("the manager's node");
     assert_eq!(managers, [(id.to_owned(), cluster.addr.to_string())]);
     assert_eq!(message.root_ca, agent.member.root.as_bytes());
+    for subsystem in ["networking:gossip", "networking:ipsec"] {
+        let keys = message.network_bootstrap_keys.iter().filter(|key| key.subsystem == subsystem);
+        let keys: Vec<_> = keys.collect();
+        // An engine sends with the second key, and has no overlay networks without.
+        assert_eq!(keys.len(), 3);
+        assert!(keys.iter().all(|key| key.key.len() == 16));
+        assert!(keys.is_sorted_by(|one, next| one.lamport_time < next.lamport_time));
+    }
 }
 
 #[test]
