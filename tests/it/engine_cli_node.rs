@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::kit::docker::docker;
-use crate::kit::engine::{Engine, HOST};
+use crate::kit::engine::Engine;
 use crate::kit::eventually;
 use crate::kit::purser::Purser;
 
@@ -23,7 +23,7 @@ fn swarm_init_and_leave_take_the_engine_along() {
     let args = format!("unix://{}", engine.socket().display());
     let purser = Purser::with_args("cli-init", &["--engine", &args]);
     let socket = purser.socket();
-    let probe = std::net::TcpListener::bind((HOST, 0)).expect("a free port");
+    let probe = std::net::TcpListener::bind((engine.host(), 0)).expect("a free port");
     let addr = probe.local_addr().expect("its address").to_string();
     drop(probe);
     let init = format!("swarm init --listen-addr {addr} --advertise-addr {addr}");
@@ -59,7 +59,7 @@ fn a_worker_is_labelled_drained_and_removed() {
     let engine = Engine::up("cli-worker");
     let purser = Purser::serve("cli-worker");
     let socket = purser.socket();
-    let addr = purser.init(&format!("{HOST}:0"));
+    let addr = purser.init(&format!("{}:0", engine.host()));
     engine.join(&docker(&socket, "swarm join-token -q worker").ok(), &addr);
     let name = engine.name();
     eventually("the worker is ready", Duration::from_secs(20), || {
@@ -115,7 +115,7 @@ fn a_worker_that_is_up_is_removed_by_force() {
     let engine = Engine::up("cli-force");
     let purser = Purser::serve("cli-force");
     let socket = purser.socket();
-    let addr = purser.init(&format!("{HOST}:0"));
+    let addr = purser.init(&format!("{}:0", engine.host()));
     engine.join(&docker(&socket, "swarm join-token --rotate -q worker").ok(), &addr);
     let name = engine.name();
     eventually("the worker is ready", Duration::from_secs(20), || {

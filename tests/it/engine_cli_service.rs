@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::kit::docker::{Said, docker, docker_with};
-use crate::kit::engine::{Engine, HOST};
+use crate::kit::engine::Engine;
 use crate::kit::eventually;
 use crate::kit::purser::Purser;
 
@@ -18,7 +18,7 @@ impl Host {
         let engine = Engine::up(name);
         let socket = format!("unix://{}", engine.socket().display());
         let purser = Purser::with_args(name, &["--engine", &socket]);
-        purser.init(&format!("{HOST}:0"));
+        purser.init(&format!("{}:0", engine.host()));
         Host { purser, _engine: engine }
     }
 

@@ -1,7 +1,7 @@
 //! What concerns the host, passed on to its engine: containers, events, `info` and `version`.
 
 use crate::kit::docker::{docker, docker_with};
-use crate::kit::engine::{Engine, HOST};
+use crate::kit::engine::Engine;
 use crate::kit::purser::Purser;
 
 #[test]
@@ -12,7 +12,7 @@ fn commands_for_containers_reach_the_engine() {
         &["--engine", &format!("unix://{}", engine.socket().display())],
     );
     let socket = purser.socket();
-    purser.init(&format!("{HOST}:0"));
+    purser.init(&format!("{}:0", engine.host()));
     let run = |args: &str| docker(&socket, args);
 
     let said = run("version").ok();
@@ -50,7 +50,7 @@ fn inspect_prefers_the_container_and_finds_the_service_too() {
         &["--engine", &format!("unix://{}", engine.socket().display())],
     );
     let socket = purser.socket();
-    purser.init(&format!("{HOST}:0"));
+    purser.init(&format!("{}:0", engine.host()));
     let service =
         docker(&socket, "service create -d --no-resolve-image --name web redis:alpine").ok();
     let secret = docker_with(&socket, "secret create db-pass -", b"x").ok();
@@ -72,7 +72,7 @@ fn events_of_the_engine_and_of_the_swarm_come_in_one_stream() {
         &["--engine", &format!("unix://{}", engine.socket().display())],
     );
     let socket = purser.socket();
-    purser.init(&format!("{HOST}:0"));
+    purser.init(&format!("{}:0", engine.host()));
     docker_with(&socket, "secret create db-pass -", b"x").ok();
     docker(&socket, "service create -q --no-resolve-image --name web redis:alpine").ok();
     docker(&socket, "run --rm --name box redis:alpine true").ok();

@@ -155,7 +155,7 @@ fn a_node_is_drained_removed_and_leaves() {
     assert_eq!(site.docker("info --format '{{.Swarm.LocalNodeState}}'").ok(), "inactive");
     assert_eq!(site.docker("node ls").code, 1);
     // And a new swarm can begin.
-    site.purser.init(&format!("{}:0", crate::kit::engine::HOST));
+    site.purser.init(&format!("{}:0", local.host()));
     site.await_node(local, "ready");
 }
 

@@ -47,6 +47,7 @@ mod engine_nodes;
 mod engine_options;
 mod engine_passthrough;
 mod engine_secrets;
+mod engine_walk_nginx;
 mod kit;
 mod node_assign;
 mod node_join;

@@ -12,9 +12,6 @@ use super::docker::{Said, docker};
 use super::eventually;
 use super::purser::Purser;
 
-/// Address of the host on the bridge that all engines are attached to.
-pub const HOST: &str = "10.99.0.1";
-
 /// A running engine, stopped and cleaned up when dropped.
 pub struct Engine {
     name: String,
@@ -70,6 +67,27 @@ impl Engine {
     #[track_caller]
     pub fn docker(&self, args: &str) -> Said {
         docker(&self.socket(), args)
+    }
+
+    /// Makes an image of packages of Debian's. Nothing of them is set up: what they would do to
+    /// the host at their installation, a command of the image has to do.
+    #[track_caller]
+    pub fn debian_image(&self, tag: &str, packages: &[&str]) {
+        self.tool("image", &[&[tag], packages].concat());
+    }
+
+    /// Its address on the bridge that all engines are attached to.
+    #[track_caller]
+    pub fn addr(&self) -> String {
+        let addr = std::fs::read_to_string(self.state_dir().join("addr")).expect("it was started");
+        addr.trim().to_owned()
+    }
+
+    /// An address of the host that the engine can reach and no other test uses. Managers need one
+    /// each: the port at which engines find each other is the same for all.
+    #[track_caller]
+    pub fn host(&self) -> String {
+        self.addr().replacen("10.99.0.", "10.99.1.", 1)
     }
 
     /// Has it join a swarm.
@@ -178,7 +196,7 @@ impl Site {
     pub fn of(name: &str, engines: Vec<Engine>) -> Site {
         let local = format!("unix://{}", engines[0].socket().display());
         let purser = Purser::with_args(name, &["--engine", &local]);
-        let door = purser.init(&format!("{HOST}:0"));
+        let door = purser.init(&format!("{}:0", engines[0].host()));
         let site = Site { purser, engines, door };
         let token = site.docker("swarm join-token -q worker").ok();
         std::thread::scope(|scope| {
