@@ -4,6 +4,7 @@ mod healthcheck;
 mod key;
 mod logging;
 mod openapi;
+mod process;
 mod serve;
 mod up;
 

@@ -19,12 +19,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     })
 }
 
-/// Reads the configuration and starts logging.
+/// Reads the configuration, starts logging, and closes the process to others.
 pub(super) fn prepare(options: Options) -> anyhow::Result<Config> {
     // Nothing this process makes is for others, but for the socket, which gets its mode by itself.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let config = options.resolve()?;
     super::logging::start(&config.log)?;
+    super::process::harden();
     Ok(config)
 }
 

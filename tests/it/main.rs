@@ -59,5 +59,6 @@ mod scenarios;
 mod store_at_rest;
 mod store_crash;
 mod store_open;
+mod store_process;
 mod store_tamper;
 mod tidy;

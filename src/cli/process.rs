@@ -1,0 +1,73 @@
+//! What the operating system is told about a process that holds other people's secrets: no core
+//! files, no looking in from outside, no swapping.
+
+use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
+
+/// Where the kernel says what this process may do, and what it swaps to.
+const STATUS: &str = "/proc/self/status";
+const SWAPS: &str = "/proc/swaps";
+
+/// The capability to lock any amount of memory, as a bit of the effective set.
+const CAP_IPC_LOCK: u64 = 1 << 14;
+
+/// Hardens this process as far as the system lets it, and says where it does not.
+pub(super) fn harden() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    // Whoever is not dumpable writes no core, and only root may read its memory or trace it.
+    let closed = setrlimit(Resource::Core, none)
+        .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable));
+    if let Err(error) = closed {
+        tracing::warn!(%error, "a crash could write memory, with secrets in it, to a core file");
+    }
+    if may_lock() {
+        // Pages are locked once they are used, so that stacks and reserves cost nothing.
+        let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+        match mlockall(flags) {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "memory is not locked"),
+        }
+    }
+    if has_swap() {
+        tracing::warn!(
+            "this host swaps, and purser may not lock its memory: secrets and keys may be written \
+             to the disk in clear; turn swap off, encrypt it, or grant CAP_IPC_LOCK"
+        );
+    }
+}
+
+/// True when no amount of memory is too much to be locked. With a limit, the allocation that hits
+/// it would end the process.
+fn may_lock() -> bool {
+    getrlimit(Resource::Memlock).current.is_none()
+        || std::fs::read_to_string(STATUS)
+            .is_ok_and(|status| effective(&status) & CAP_IPC_LOCK != 0)
+}
+
+/// The effective capabilities that a status of the kernel's tells of.
+fn effective(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// True when there is anything to swap to: the first line is a heading.
+fn has_swap() -> bool {
+    std::fs::read_to_string(SWAPS).is_ok_and(|swaps| swaps.lines().count() > 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_read_from_the_kernels_words() {
+        let status =
+            |set: &str| format!("Name:\tpurser\nCapPrm:\tffff\nCapEff:\t{set}\nSeccomp:\t0\n");
+        assert!(effective(&status("000001ffffffffff")) & CAP_IPC_LOCK != 0);
+        assert!(effective(&status("0000000000004000")) & CAP_IPC_LOCK != 0);
+        assert!(effective(&status("000001ffffffbfff")) & CAP_IPC_LOCK == 0);
+        assert_eq!(effective("nothing of the kind"), 0);
+    }
+}
