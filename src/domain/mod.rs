@@ -25,6 +25,7 @@ pub mod meta;
 pub mod cluster;
 pub mod config;
 pub mod container;
+pub mod mode;
 pub mod network;
 pub mod network_keys;
 pub mod node;
