@@ -183,6 +183,17 @@ mod tests {
     }
 
     #[test]
+    fn a_task_that_is_to_complete_has_its_secrets_until_it_ends() {
+        for end in [TaskState::Complete, Failed] {
+            let mut node = Follower::default();
+            let job = |state| task(1, state, TaskState::Complete, &[1]);
+            assert_eq!(node.after(&[secret(1), job(Assigned)]), "+s1 +t1");
+            assert_eq!(node.after(&[job(Running)]), "");
+            assert_eq!(node.after(&[job(end)]), "-s1", "{end}");
+        }
+    }
+
+    #[test]
     fn a_config_comes_and_goes_as_a_secret_does() {
         let mut node = Follower::default();
         let both = |state, desired| {

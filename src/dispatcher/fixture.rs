@@ -99,6 +99,7 @@ pub fn task(
         not_before: Timestamp::ZERO,
         ran_at: None,
         restarts: Default::default(),
+        job_iteration: None,
     }
 }
 

@@ -10,8 +10,10 @@ use super::container::{ContainerSpec, Driver};
 use super::id::ServiceId;
 use super::json::{empty_as_none, engine_enum, is_zero};
 use super::meta::{Meta, Version};
-pub use super::mode::{Global, ModeKind, Replicated, ReplicatedJob, ServiceMode};
+pub use super::mode::{Global, JobStatus, ModeKind, Replicated, ReplicatedJob, ServiceMode};
 use super::network::{EndpointSpec, NetworkAttachmentConfig};
+use super::task::Task;
+use super::task_state::TaskState;
 use super::time::{Nanoseconds, Timestamp};
 
 /// A stored service.
@@ -29,10 +31,27 @@ pub struct Service {
     pub previous_spec: Option<ServiceSpec>,
     /// Where a rolling update stands; absent before the first one.
     pub update_status: Option<UpdateStatus>,
+    /// The present run; absent for a service that is no job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_status: Option<JobStatus>,
     /// Registry credentials as the client sent them; never shown.
     pub registry_auth: RegistryAuth,
     /// Registry credentials of `previous_spec`.
     pub previous_registry_auth: RegistryAuth,
+}
+
+impl Service {
+    /// True for a task of the present run of a job, and for every task of what is none.
+    pub fn is_of_run(&self, task: &Task) -> bool {
+        task.job_iteration == self.job_status.as_ref().map(|run| run.job_iteration)
+    }
+
+    /// True for a task that did its part of the present run of a job, told to stop meanwhile or not.
+    pub fn is_done_by(&self, task: &Task) -> bool {
+        self.job_status.is_some()
+            && self.is_of_run(task)
+            && task.status.state == TaskState::Complete
+    }
 }
 
 /// Registry credentials: the base64url JSON of `X-Registry-Auth`. Sealed at rest with the service,

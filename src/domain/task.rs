@@ -30,7 +30,7 @@ pub struct Task {
     pub service_labels: BTreeMap<String, String>,
     /// The spec version of the service that it was made from.
     pub spec_version: Version,
-    /// Its slot, from 1; 0 for a global service, whose tasks are told apart by node.
+    /// Its slot: from 1, in a job from 0. Always 0 where tasks are told apart by node.
     pub slot: u64,
     /// The node; absent until one is chosen.
     pub node_id: Option<NodeId>,
@@ -52,6 +52,9 @@ pub struct Task {
     pub not_before: Timestamp,
     /// The replacements that led to this task.
     pub restarts: Restarts,
+    /// The run of a job that it is of; absent for a task that is to run on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_iteration: Option<Version>,
 }
 
 /// How often an instance was restarted, for `MaxAttempts`.
@@ -99,7 +102,8 @@ pub struct ContainerStatus {
 }
 
 impl Task {
-    /// Name of the task: `service.slot.id`, with the node in place of the slot for a global one.
+    /// Name of the task: `service.slot.id`, with the node in place of slot 0 once there is one, as
+    /// engines name its container.
     pub fn name(&self) -> String {
         match (self.slot, self.node_id) {
             (0, Some(node_id)) => format!("{}.{node_id}.{}", self.service_name, self.id),
@@ -107,9 +111,21 @@ impl Task {
         }
     }
 
-    /// True while the task is meant to run, or to get ready for running.
+    /// True while the task is meant to run, or to get ready for running; a job's until it has
+    /// completed.
     pub fn is_wanted(&self) -> bool {
-        self.desired_state <= TaskState::Running
+        match self.desired_state {
+            TaskState::Complete => self.status.state != TaskState::Complete,
+            desired => desired <= TaskState::Running,
+        }
+    }
+
+    /// The desired state of the task from its start until it is given up.
+    pub fn goal(&self) -> TaskState {
+        match self.job_iteration {
+            Some(_) => TaskState::Complete,
+            None => TaskState::Running,
+        }
     }
 
     /// True while the task is meant to run and has not ended.

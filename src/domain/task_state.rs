@@ -34,7 +34,7 @@ engine_enum! {
     Starting = "starting",
     /// Running.
     Running = "running",
-    /// Ended with exit code 0.
+    /// Ended with exit code 0. As a desired state: run to that end, as the tasks of jobs do.
     Complete = "complete",
     /// Stopped on request.
     Shutdown = "shutdown",

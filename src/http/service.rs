@@ -1,5 +1,7 @@
 //! `/services`: list, create, inspect, update, remove.
 
+use std::collections::BTreeSet;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
@@ -18,8 +20,8 @@ use crate::domain::meta::Version;
 use crate::domain::network::{EndpointSpec, PortConfig};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::service::{
-    ModeKind, RESTART_DELAY_DEFAULT, RegistryAuth, RestartCondition, Runtime, STOP_GRACE_DEFAULT,
-    Service, ServiceSpec, UPDATE_MONITOR_DEFAULT, UpdateConfig, UpdateStatus,
+    JobStatus, ModeKind, RESTART_DELAY_DEFAULT, RegistryAuth, RestartCondition, Runtime,
+    STOP_GRACE_DEFAULT, Service, ServiceSpec, UPDATE_MONITOR_DEFAULT, UpdateConfig, UpdateStatus,
 };
 use crate::domain::task_state::TaskState;
 use crate::domain::time::Timestamp;
@@ -47,6 +49,8 @@ pub(super) struct ServiceAnswer<'a> {
     update_status: Option<&'a UpdateStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     service_status: Option<ServiceStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job_status: Option<&'a JobStatus>,
 }
 
 /// How a service is reached, as it came out.
@@ -104,6 +108,7 @@ impl<'a> ServiceAnswer<'a> {
             },
             update_status: service.update_status.as_ref(),
             service_status: None,
+            job_status: service.job_status.as_ref(),
         }
     }
 }
@@ -143,13 +148,21 @@ pub(super) async fn list(
 fn status_of(view: &View, service: &Service) -> ServiceStatus {
     let mut status = ServiceStatus { running_tasks: 0, desired_tasks: 0, completed_tasks: 0 };
     let mode = service.spec.mode.kind();
-    for task in view.tasks_of_service(service.id) {
+    let mut done = BTreeSet::new();
+    for task in view.tasks_of_service(service.id).filter(|task| service.is_of_run(task)) {
         status.running_tasks += u64::from(task.status.state == TaskState::Running);
-        let counts = mode == ModeKind::Global && task.desired_state == TaskState::Running;
+        let counts = task.is_wanted() && task.desired_state == task.goal();
         status.desired_tasks += u64::from(counts);
+        // A slot may have two: one on a node that was lost for a while, and its replacement.
+        if service.is_done_by(task) {
+            done.insert((task.slot, task.node_id.filter(|_| mode.is_by_node())));
+        }
     }
-    if let ModeKind::Replicated(replicas) = mode {
-        status.desired_tasks = replicas;
+    status.completed_tasks = done.len() as u64;
+    match mode {
+        ModeKind::Replicated(replicas) => status.desired_tasks = replicas,
+        ModeKind::ReplicatedJob { max_concurrent, .. } => status.desired_tasks = max_concurrent,
+        ModeKind::Global | ModeKind::GlobalJob => {}
     }
     status
 }
@@ -192,6 +205,10 @@ async fn decode_spec(request: Request<Body>, asked: ApiVersion) -> Result<Servic
     }
     if let Some(replicated) = &mut spec.mode.replicated {
         replicated.replicas.get_or_insert(1);
+    }
+    if let Some(job) = &mut spec.mode.replicated_job {
+        let at_once = *job.max_concurrent.get_or_insert(1);
+        job.total_completions.get_or_insert(at_once);
     }
     Ok(spec)
 }

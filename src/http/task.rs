@@ -51,6 +51,8 @@ pub(super) struct TaskAnswer<'a> {
     desired_state: TaskState,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     generic_resources: &'a [GenericResource],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job_iteration: Option<Version>,
     #[schema(value_type = Option<Vec<Object>>)]
     volumes: Option<Vec<Value>>,
 }
@@ -107,6 +109,7 @@ impl<'a> From<&'a Task> for TaskAnswer<'a> {
             status: StatusAnswer::from(&task.status),
             desired_state: task.desired_state,
             generic_resources: &task.generic_resources,
+            job_iteration: task.job_iteration,
             volumes: None,
         }
     }

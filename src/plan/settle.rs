@@ -6,7 +6,6 @@ use super::{Context, Planned, allocator, orchestrator, scheduler};
 use crate::domain::change::{Changed, Key, Object};
 use crate::domain::id::{NodeId, ServiceId};
 use crate::domain::node::Node;
-use crate::domain::service::ModeKind;
 use crate::domain::view::View;
 
 /// Rounds until the planners must be content. A service needs a handful; what is left after this
@@ -82,7 +81,7 @@ impl Dirty {
     }
 
     /// The services to look at: those that changed, those with tasks on a node that changed, and
-    /// the global ones when any node did.
+    /// those with a task for each node when any did.
     fn services(&self, view: &View) -> BTreeSet<ServiceId> {
         let mut services = self.services.clone();
         if self.all {
@@ -94,9 +93,8 @@ impl Dirty {
             services.extend(view.tasks_of_node(*node).map(|task| task.service_id));
         }
         if !self.nodes.is_empty() {
-            let global =
-                view.services().filter(|service| service.spec.mode.kind() == ModeKind::Global);
-            services.extend(global.map(|service| service.id));
+            let by_node = view.services().filter(|service| service.spec.mode.kind().is_by_node());
+            services.extend(by_node.map(|service| service.id));
         }
         services
     }

@@ -260,6 +260,7 @@ pub fn task() -> Task {
         registry_auth: RegistryAuth("auth".into()),
         not_before: Timestamp::ZERO,
         restarts: Restarts { count: 1, recent: Vec::new() },
+        job_iteration: None,
     }
 }
 

@@ -45,7 +45,7 @@ pub fn task(task: &Task) -> proto::Task {
         log_driver: task.spec.log_driver.as_ref().map(driver),
         spec_version: Some(version(task.spec_version)),
         assigned_generic_resources: task.generic_resources.iter().filter_map(generic).collect(),
-        job_iteration: None,
+        job_iteration: task.job_iteration.map(version),
         volumes: Vec::new(),
     }
 }
@@ -252,6 +252,19 @@ mod tests {
         let stored = Task { slot: 0, ..fixture::task() };
         let own = read(&stored).annotations.expect("names the container");
         assert_eq!(own.name, format!("web.{}.{}", fixture::node_id(), stored.id));
+    }
+
+    #[test]
+    fn a_task_of_a_job_is_to_complete_and_names_its_run() {
+        assert!(read(&fixture::task()).job_iteration.is_none());
+        for index in [0, 3] {
+            let job_iteration = Some(crate::domain::meta::Version { index });
+            let desired_state = TaskState::Complete;
+            let stored = Task { slot: 0, job_iteration, desired_state, ..fixture::task() };
+            let message = read(&stored);
+            assert_eq!((message.slot, message.desired_state), (0, 576));
+            assert_eq!(message.job_iteration.map(|run| run.index), Some(index));
+        }
     }
 
     #[test]

@@ -424,7 +424,6 @@ fn fields_are_dropped_below_the_version_that_brought_them() {
     check(
         &client,
         vec![
-            post("/v1.41/services/create", &job).fails(501, "jobs are not supported yet"),
             post("/v1.40/services/create", &job).is(201),
             // The old place of networks counts below 1.44 only.
             post("/v1.43/services/create", &networked)
@@ -434,6 +433,10 @@ fn fields_are_dropped_below_the_version_that_brought_them() {
     );
     let mode = client.get("/services/job").json()["Spec"]["Mode"].clone();
     assert_eq!(mode, json!({"Replicated": {"Replicas": 1}}));
+    job["Name"] = json!("job-41");
+    check(&client, vec![post("/v1.41/services/create", &job).is(201)]);
+    let mode = client.get("/services/job-41").json()["Spec"]["Mode"].clone();
+    assert_eq!(mode, json!({"ReplicatedJob": {"MaxConcurrent": 1, "TotalCompletions": 1}}));
     assert!(client.get("/services/net").json()["Spec"]["Networks"].is_null());
 }
 

@@ -239,7 +239,19 @@ fn modes_updates_and_endpoints() {
             "Total completed jobs must not be negative",
         ),
         invalid(
+            mode(json!({"ReplicatedJob": {"TotalCompletions": 100_001}})),
+            "Total completed jobs must be at most 100000",
+        ),
+        invalid(
+            mode(json!({"ReplicatedJob": {"MaxConcurrent": 100_001}})),
+            "Total completed jobs must be at most 100000",
+        ),
+        invalid(
             json!({"Mode": {"Replicated": null, "GlobalJob": {}}, "UpdateConfig": {}}),
+            "Jobs may not have an update config",
+        ),
+        invalid(
+            json!({"Mode": {"Replicated": null, "ReplicatedJob": {}}, "UpdateConfig": {}}),
             "Jobs may not have an update config",
         ),
         invalid(update(json!({"Delay": -1})), "TaskSpec: update-delay cannot be negative"),
@@ -276,8 +288,6 @@ fn modes_updates_and_endpoints() {
 fn what_is_not_built_says_so() {
     let missing = |change: Value, what: &str| (change, 501, format!("{what} not supported yet"));
     let cases = vec![
-        missing(json!({"Mode": {"Replicated": null, "ReplicatedJob": {}}}), "jobs are"),
-        missing(json!({"Mode": {"Replicated": null, "GlobalJob": {}}}), "jobs are"),
         missing(task(json!({"Networks": [{"Target": "x"}]})), "networks of services are"),
         missing(
             json!({"EndpointSpec": {"Ports": [{"TargetPort": 80}]}}),

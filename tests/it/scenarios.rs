@@ -42,11 +42,18 @@ scenarios! {
     explanations
     forced_update
     generic_resources
+    global_job
     global_nodes
     global_policies
     global_update
     history
     host_ports
+    job
+    job_attempts
+    job_manager_restart
+    job_nodes
+    job_removed
+    job_rerun
     label_only_update
     manager_restart
     many_tasks

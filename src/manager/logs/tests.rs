@@ -56,6 +56,7 @@ fn task(number: u8, node: u8) -> Change {
         ran_at: None,
         generic_resources: Default::default(),
         restarts: Default::default(),
+        job_iteration: None,
     }
     .into()
 }

@@ -38,7 +38,7 @@ pub fn decide(view: &View, intent: Intent, ctx: Context<'_>) -> Result<Vec<Chang
         }
         Intent::RemoveConfig { id } => config::remove(view, id),
         Intent::CreateService { id, spec, registry_auth } => {
-            service::create(view, id, spec, registry_auth)
+            service::create(view, id, spec, registry_auth, ctx)
         }
         Intent::UpdateService { id, version, spec, registry_auth, auth_from } => service::update(
             view,
@@ -46,6 +46,7 @@ pub fn decide(view: &View, intent: Intent, ctx: Context<'_>) -> Result<Vec<Chang
             version,
             spec,
             service::Auth { sent: registry_auth, from: auth_from },
+            ctx,
         ),
         Intent::RollBackService { id, version, spec, registry_auth, auth_from } => {
             let auth = service::Auth { sent: registry_auth, from: auth_from };

@@ -6,7 +6,9 @@ use crate::domain::id::ServiceId;
 use crate::domain::intent::AuthFrom;
 use crate::domain::meta::Version;
 use crate::domain::refusal::{Reason, Refusal};
-use crate::domain::service::{RegistryAuth, Service, ServiceSpec, UpdateState, UpdateStatus};
+use crate::domain::service::{
+    JobStatus, RegistryAuth, Service, ServiceSpec, UpdateState, UpdateStatus,
+};
 use crate::domain::view::View;
 use crate::plan::Context;
 
@@ -23,6 +25,7 @@ pub(super) fn create(
     id: ServiceId,
     spec: ServiceSpec,
     registry_auth: Option<RegistryAuth>,
+    ctx: Context<'_>,
 ) -> Result<Vec<Change>, Refusal> {
     view.require_cluster()?;
     service_spec::check(&spec)?;
@@ -39,6 +42,7 @@ pub(super) fn create(
     let service = Service {
         id,
         meta: Default::default(),
+        job_status: spec.mode.kind().is_job().then(|| run(Version::default(), ctx)),
         spec,
         spec_version: Version::default(),
         previous_spec: None,
@@ -55,6 +59,7 @@ pub(super) fn update(
     version: Version,
     spec: ServiceSpec,
     auth: Auth,
+    ctx: Context<'_>,
 ) -> Result<Vec<Change>, Refusal> {
     let service = find_for(view, id, &spec)?;
     if version != service.meta.version {
@@ -65,6 +70,7 @@ pub(super) fn update(
         spec_version: Version::default(),
         previous_spec: Some(service.spec.clone()),
         update_status: None,
+        job_status: next_run(service, ctx),
         registry_auth: auth.resolve(service)?,
         previous_registry_auth: service.registry_auth.clone(),
         ..service.clone()
@@ -92,22 +98,35 @@ pub(super) fn roll_back(
         return Err(Refusal::out_of_sequence());
     }
     service_spec::check_references(view, previous)?;
-    let status = UpdateStatus {
-        state: UpdateState::RollbackStarted,
-        started_at: Some(ctx.now),
-        completed_at: None,
-        message: "manually requested rollback".into(),
+    // What is no job is rolled out, which ends it; a job runs again, as after every update.
+    let (state, text) = match service.job_status {
+        None => (UpdateState::RollbackStarted, "manually requested rollback"),
+        Some(_) => (UpdateState::RollbackCompleted, "rollback completed"),
     };
+    let completed_at = (state == UpdateState::RollbackCompleted).then_some(ctx.now);
+    let status =
+        UpdateStatus { state, started_at: Some(ctx.now), completed_at, message: text.into() };
     let rolled_back = Service {
         spec: previous.clone(),
         spec_version: Version::default(),
         previous_spec: Some(service.spec.clone()),
         update_status: Some(status),
+        job_status: next_run(service, ctx),
         registry_auth: service.previous_registry_auth.clone(),
         previous_registry_auth: service.registry_auth.clone(),
         ..service.clone()
     };
     Ok(vec![rolled_back.into()])
+}
+
+/// The run of a job after the present one.
+fn next_run(service: &Service, ctx: Context<'_>) -> Option<JobStatus> {
+    let index = service.job_status.as_ref()?.job_iteration.index + 1;
+    Some(run(Version { index }, ctx))
+}
+
+fn run(job_iteration: Version, ctx: Context<'_>) -> JobStatus {
+    JobStatus { job_iteration, last_execution: ctx.now }
 }
 
 /// The service that a spec may be given to.

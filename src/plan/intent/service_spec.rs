@@ -13,7 +13,7 @@ use crate::domain::network::{EndpointSpec, PublishMode, ResolutionMode};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::secret::{FileTarget, SecretReference};
 use crate::domain::service::{
-    ResourceRequirements, RestartPolicy, Runtime, ServiceSpec, TaskSpec, UpdateConfig,
+    ModeKind, ResourceRequirements, RestartPolicy, Runtime, ServiceSpec, TaskSpec, UpdateConfig,
 };
 use crate::domain::view::View;
 
@@ -21,7 +21,7 @@ use crate::domain::view::View;
 const NANO_CPUS_MIN: i64 = 1_000_000;
 /// The least memory that may be asked for: 4 MiB.
 const MEMORY_MIN: i64 = 4 * 1024 * 1024;
-/// The most replicas of one service: ten times what a large cluster runs in all. Each is a row, so
+/// The most replicas of one service, and completions of one job: ten times what a large cluster runs in all. Each is a row, so
 /// a slip of the finger must not fill the disk.
 const REPLICAS_MAX: u64 = 100_000;
 /// The shortest span of a health check: 1 ms.
@@ -331,8 +331,12 @@ fn check_mode(spec: &ServiceSpec) -> Result<(), Refusal> {
             return Err(Refusal::invalid("Total completed jobs must not be negative"));
         }
     }
-    let is_job = spec.mode.replicated_job.is_some() || spec.mode.global_job.is_some();
-    if is_job && spec.update_config.is_some() {
+    let kind = spec.mode.kind();
+    if matches!(kind, ModeKind::ReplicatedJob { total, .. } if total > REPLICAS_MAX) {
+        let message = format!("Total completed jobs must be at most {REPLICAS_MAX}");
+        return Err(Refusal::invalid(message));
+    }
+    if kind.is_job() && spec.update_config.is_some() {
         return Err(Refusal::invalid("Jobs may not have an update config"));
     }
     Ok(())
@@ -377,9 +381,7 @@ fn check_endpoint(endpoint: Option<&EndpointSpec>) -> Result<(), Refusal> {
 fn check_built(spec: &ServiceSpec) -> Result<(), Refusal> {
     let template = &*spec.task_template;
     let ports = spec.endpoint_spec.as_ref().map_or(&[][..], |endpoint| &endpoint.ports);
-    let is_job = spec.mode.replicated_job.is_some() || spec.mode.global_job.is_some();
     let missing = [
-        (is_job, "jobs are"),
         (!template.networks.is_empty() || !spec.networks.is_empty(), "networks of services are"),
         (
             ports.iter().any(|port| port.publish_mode() == PublishMode::Ingress),

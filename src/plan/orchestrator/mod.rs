@@ -11,11 +11,14 @@
 //!   start     what was held ready is let go
 //! ```
 //!
+//! Jobs have steps of their own ([`job`]): they are neither scaled nor rolled out, but run again.
+//!
 //! Everything is derived from the view: where a rollout stands, what a delay measures from, how
 //! often an instance was restarted. A restart of the manager goes on where it was.
 
 mod global;
 mod handover;
+mod job;
 mod reaper;
 mod replicated;
 mod restart;
@@ -47,8 +50,9 @@ pub fn reconcile(view: &View, id: ServiceId, ctx: Context<'_>) -> Planned {
             replicated::reconcile(view, service, replicas, ctx, &mut planned);
         }
         ModeKind::Global => global::reconcile(view, service, ctx, &mut planned),
-        // Refused when such a service is made.
-        ModeKind::ReplicatedJob | ModeKind::GlobalJob => {}
+        ModeKind::ReplicatedJob { .. } | ModeKind::GlobalJob => {
+            job::reconcile(view, service, ctx, &mut planned);
+        }
     }
     planned
 }

@@ -36,7 +36,7 @@ pub(super) fn reconcile(
 
 /// New tasks planned in one step. A larger wish is met over several writes, so that no single one
 /// grows without bound.
-const NEW_TASKS_MAX: usize = 2_000;
+pub(super) const NEW_TASKS_MAX: usize = 2_000;
 
 fn scale(
     service: &Service,

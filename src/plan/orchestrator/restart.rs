@@ -63,11 +63,11 @@ pub(super) fn start_held(view: &View, slots: &[Slot<'_>], ctx: Context<'_>, plan
             .tasks
             .iter()
             .filter(|other| other.id != task.id && is_stopping(view, other))
-            .map(|other| task.meta.created_at.plus(grace(other).saturating_add(STOP_WAIT)))
+            .map(|other| awaited_until(other, task.meta.created_at))
             .max();
         let moment = stopping.map_or(task.not_before, |until| until.max(task.not_before));
         if moment <= ctx.now {
-            planned.changes.push(slot::desire(task, TaskState::Running));
+            planned.changes.push(slot::desire(task, task.goal()));
         } else {
             planned.again.push((moment, Key::Service(task.service_id)));
         }
@@ -144,14 +144,19 @@ fn grace(task: &Task) -> Nanoseconds {
     container.and_then(|container| container.stop_grace_period).unwrap_or(STOP_GRACE_DEFAULT)
 }
 
+/// Until when it is waited for a task that was told to stop.
+pub(super) fn awaited_until(task: &Task, told_at: Timestamp) -> Timestamp {
+    told_at.plus(grace(task).saturating_add(STOP_WAIT))
+}
+
 /// True while a task that was told to stop may still be running.
-fn is_stopping(view: &View, task: &Task) -> bool {
+pub(super) fn is_stopping(view: &View, task: &Task) -> bool {
     let state = task.status.state;
     let on_a_live_node = task.node_id.and_then(|id| view.node(id)).is_some_and(|node| node.is_up());
     !task.is_wanted() && state >= TaskState::Assigned && !state.is_terminal() && on_a_live_node
 }
 
-/// A global service's replacement belongs to the same node, which must still take it.
+/// The replacement in a global service or job belongs to the same node, which must still take it.
 pub(super) fn has_place(view: &View, service: &Service, key: SlotKey) -> bool {
     match key {
         SlotKey::Number(_) => true,

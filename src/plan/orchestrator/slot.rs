@@ -1,5 +1,6 @@
-//! Slots: the instances of a service. A replicated service counts them from 1; a global one has one
-//! for each node. A slot holds the tasks that were tried for it, one of which is meant to run.
+//! Slots: the instances of a service. A replicated service counts them from 1, a replicated job from
+//! 0; a global service or job has one for each node. A slot holds the tasks that were tried for it,
+//! one of which is meant to run.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use super::restart;
 use crate::domain::change::Change;
 use crate::domain::id::{NodeId, TaskId};
 use crate::domain::node::{Availability, Node, NodeState};
-use crate::domain::service::{Service, TaskSpec};
+use crate::domain::service::{ModeKind, Service, TaskSpec};
 use crate::domain::task::{Restarts, Task, TaskStatus};
 use crate::domain::task_state::TaskState;
 use crate::domain::time::Timestamp;
@@ -19,10 +20,20 @@ use crate::plan::scheduler::satisfies;
 /// What tells the slots of a service apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum SlotKey {
-    /// Of a replicated service.
+    /// Of a replicated service or job.
     Number(u64),
-    /// Of a global service.
+    /// Of a global service or job.
     Node(NodeId),
+}
+
+impl SlotKey {
+    /// The slot that a task is in.
+    pub(super) fn of(mode: ModeKind, task: &Task) -> SlotKey {
+        match task.node_id.filter(|_| mode.is_by_node()) {
+            Some(node) => SlotKey::Node(node),
+            None => SlotKey::Number(task.slot),
+        }
+    }
 }
 
 /// One instance of a service.
@@ -36,12 +47,9 @@ pub(super) struct Slot<'v> {
 /// The slots of a service, by key.
 pub(super) fn slots<'v>(view: &'v View, service: &Service) -> Vec<Slot<'v>> {
     let mut by_key: BTreeMap<SlotKey, Vec<&Arc<Task>>> = BTreeMap::new();
+    let mode = service.spec.mode.kind();
     for task in view.tasks_of_service(service.id) {
-        let key = match (task.slot, task.node_id) {
-            (0, Some(node)) => SlotKey::Node(node),
-            (slot, _) => SlotKey::Number(slot),
-        };
-        by_key.entry(key).or_default().push(task);
+        by_key.entry(SlotKey::of(mode, task)).or_default().push(task);
     }
     let newest_first = |task: &&Arc<Task>| std::cmp::Reverse((task.meta.created_at, task.id));
     by_key
@@ -84,8 +92,12 @@ impl<'v> Slot<'v> {
 }
 
 /// True when a task was made from what the service says now. The number of replicas, labels and the
-/// like make no task stale; nor does a changed constraint that its node still satisfies.
+/// like make no task stale; nor does a changed constraint that its node still satisfies. Of a job,
+/// whose every change begins a run, the tasks of the present one are current.
 pub fn is_current(view: &View, service: &Service, task: &Task) -> bool {
+    if service.job_status.is_some() {
+        return service.is_of_run(task);
+    }
     if task.endpoint_spec != service.spec.endpoint_spec {
         return false;
     }
@@ -158,12 +170,11 @@ pub(super) fn make(service: &Service, key: SlotKey, start: Start, ctx: Context<'
         SlotKey::Number(number) => (number, None),
         SlotKey::Node(node) => (0, Some(node)),
     };
-    let (desired_state, not_before) = match start.when {
-        When::First => (TaskState::Running, Timestamp::ZERO),
-        When::Held(until) => (TaskState::Ready, until),
-        When::Beside(now) => (TaskState::Running, now),
+    let not_before = match start.when {
+        When::First => Timestamp::ZERO,
+        When::Held(moment) | When::Beside(moment) => moment,
     };
-    let task = Task {
+    let mut task = Task {
         id: TaskId::make(ctx.entropy),
         meta: Default::default(),
         spec: service.spec.task_template.clone(),
@@ -175,13 +186,17 @@ pub(super) fn make(service: &Service, key: SlotKey, start: Start, ctx: Context<'
         node_id,
         status: TaskStatus::made(ctx.now),
         ran_at: None,
-        desired_state,
+        desired_state: TaskState::Ready,
         endpoint_spec: service.spec.endpoint_spec.clone(),
         generic_resources: Vec::new(),
         registry_auth: service.registry_auth.clone(),
         not_before,
         restarts: start.restarts,
+        job_iteration: service.job_status.as_ref().map(|run| run.job_iteration),
     };
+    if !matches!(start.when, When::Held(_)) {
+        task.desired_state = task.goal();
+    }
     task.into()
 }
 

@@ -59,7 +59,7 @@ pub fn plan(view: &View, ctx: Context<'_>) -> Vec<Change> {
     changes
 }
 
-/// A task of a global service has its node; only whether it takes the task is asked.
+/// A task of a global service or job has its node; only whether it takes the task is asked.
 fn place_bound(
     task: &Arc<Task>,
     loads: &mut [Load<'_>],

@@ -7,6 +7,7 @@
 //! | `sick` | never gets beyond starting |
 //! | `crash` | fails when it has run for 1 s |
 //! | `once` | completes when it has run for 1 s |
+//! | `flaky` | fails as `crash` the first time in an odd slot, and else completes as `once` |
 //! | `lingers` | takes 5 s to stop |
 //!
 //! Everything else takes no time and runs until it is told to stop.
@@ -143,6 +144,10 @@ fn step(task: &Task) -> Option<Step> {
         Ready if task.desired_state < Running => None,
         Ready if image.contains("sick") => after(0, (Starting, Starting), ""),
         Ready => after(0, (Starting, Running), ""),
+        Running if image.contains("flaky") && task.slot % 2 == 1 && task.restarts.count == 0 => {
+            after(1, (Failed, Failed), "task: non-zero exit (1)")
+        }
+        Running if image.contains("flaky") => after(1, (Complete, Complete), ""),
         Running if image.contains("crash") => after(1, (Failed, Failed), "task: non-zero exit (1)"),
         Running if image.contains("once") => after(1, (Complete, Complete), ""),
         _ => None,

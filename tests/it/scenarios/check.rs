@@ -1,6 +1,7 @@
 //! The checker: what must hold of any view, however it came about.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use purser::domain::change::{Changed, Object};
 use purser::domain::constraint::Constraint;
@@ -30,6 +31,10 @@ pub fn move_of(mover: Mover, changed: &Changed, view: &View) -> Option<String> {
             if is_beside && is_first && !service.is_some_and(|service| starts_first(service)) {
                 return wrong(new, "made beside another".into());
             }
+            let is_over = slot_mates(view, new).any(|mate| is_done(view, mate));
+            if is_over || !service.is_some_and(|service| service.is_of_run(new)) {
+                return wrong(new, "made for a run that has no use for it".into());
+            }
             None
         }
         (Some(Object::Task(old)), Some(Object::Task(new))) => {
@@ -53,6 +58,10 @@ pub fn move_of(mover: Mover, changed: &Changed, view: &View) -> Option<String> {
                 && old.node_id.is_some_and(|id| view.node(id).is_some());
             if old.is_wanted() || on_a_node {
                 return wrong(old, format!("deleted by {mover:?} while it may run"));
+            }
+            let has_slot = slot_of(view, old).1.is_none_or(|node| view.node(node).is_some());
+            if is_done(view, old) && has_slot && old.desired_state < TaskState::Remove {
+                return wrong(old, "deleted although it tells what its job has done".into());
             }
             None
         }
@@ -90,10 +99,22 @@ fn starts_first(service: &Service) -> bool {
 
 /// The other tasks of a task's slot.
 fn slot_mates<'v>(view: &'v View, task: &'v Task) -> impl Iterator<Item = &'v Task> {
-    let node = |task: &Task| task.node_id.filter(|_| task.slot == 0);
-    view.tasks_of_service(task.service_id).map(|other| &**other).filter(move |other| {
-        other.slot == task.slot && node(other) == node(task) && other.id != task.id
-    })
+    let slot = slot_of(view, task);
+    view.tasks_of_service(task.service_id)
+        .map(|other| &**other)
+        .filter(move |other| slot_of(view, other) == slot && other.id != task.id)
+}
+
+/// What tells the slots of a service apart.
+fn slot_of(view: &View, task: &Task) -> (u64, Option<NodeId>) {
+    let service = view.service(task.service_id);
+    let is_by_node = service.is_some_and(|service| service.spec.mode.kind().is_by_node());
+    (task.slot, task.node_id.filter(|_| is_by_node))
+}
+
+/// True for a task that did its part of the present run of a job.
+fn is_done(view: &View, task: &Task) -> bool {
+    view.service(task.service_id).is_some_and(|service| service.is_done_by(task))
 }
 
 /// What is wrong with a view whose planners are content.
@@ -102,9 +123,10 @@ pub fn inspect(view: &View) -> Vec<String> {
     let mut slots: BTreeMap<_, Vec<&Task>> = BTreeMap::new();
     let mut ended: BTreeMap<_, usize> = BTreeMap::new();
     for task in view.tasks() {
-        let slot = (task.service_id, task.slot, task.node_id.filter(|_| task.slot == 0));
+        let slot = (task.service_id, slot_of(view, task));
         if !task.is_wanted() {
-            *ended.entry(slot).or_default() += usize::from(task.status.state.is_terminal());
+            let is_history = task.status.state.is_terminal() && !is_done(view, task);
+            *ended.entry(slot).or_default() += usize::from(is_history);
             continue;
         }
         found.extend(task_faults(view, task).map(|what| format!("{}: {what}", task.name())));
@@ -127,7 +149,7 @@ fn slot_fault(view: &View, wanted: &[&Task]) -> Option<String> {
         let Some(service) = view.service(one.service_id) else { return false };
         let (old, new) =
             if one.meta.created_at < other.meta.created_at { (one, other) } else { (other, one) };
-        old.slot > 0
+        matches!(service.spec.mode.kind(), ModeKind::Replicated(_))
             && old.status.state == TaskState::Running
             && new.status.state != TaskState::Running
             && !is_current(view, service, old)
@@ -179,29 +201,35 @@ fn keeps_tasks(node: &Node) -> bool {
 fn service_fault(view: &View, service: &Service) -> Option<String> {
     let template = &service.spec.task_template;
     let policy = template.restart_policy.clone().unwrap_or_default();
-    let takes_tasks = |node: &Node| {
-        node.status.state == NodeState::Ready && node.spec.availability == Availability::Active
-    };
-    let wanted: BTreeSet<_> = view
-        .tasks_of_service(service.id)
-        .filter(|task| task.is_wanted())
-        .map(|task| (task.slot, task.node_id.filter(|_| task.slot == 0)))
-        .collect();
+    let wanted = slots_of(view, service, Task::is_wanted);
+    let condition = policy.condition.unwrap_or(RestartCondition::Any);
+    let is_job = service.spec.mode.kind().is_job();
     // Older tasks may have come from a spec that limited restarts.
-    let restarts_always =
-        policy.condition.is_none_or(|condition| condition == RestartCondition::Any)
-            && policy.max_attempts.unwrap_or(0) == 0
-            && view
-                .tasks_of_service(service.id)
-                .all(|task| task.spec.restart_policy == template.restart_policy);
+    let restarts_always = (condition == RestartCondition::Any
+        || condition == RestartCondition::OnFailure && is_job)
+        && policy.max_attempts.unwrap_or(0) == 0
+        && view
+            .tasks_of_service(service.id)
+            .all(|task| task.spec.restart_policy == template.restart_policy);
     let (least, most) = match service.spec.mode.kind() {
         ModeKind::Replicated(replicas) => {
             let replicas = usize::try_from(replicas).unwrap_or(usize::MAX);
             (replicas, replicas)
         }
-        _ => {
-            let open = view.nodes().filter(|node| takes_tasks(node) && fits(template, node));
-            (open.count(), view.nodes().filter(|node| keeps_tasks(node)).count())
+        ModeKind::Global => (open(view, template).count(), kept(view).count()),
+        ModeKind::ReplicatedJob { max_concurrent, total } => {
+            let left = total.saturating_sub(
+                slots_of(view, service, |task| service.is_done_by(task)).len() as u64,
+            );
+            let most = usize::try_from(left.min(max_concurrent)).unwrap_or(usize::MAX);
+            (most.saturating_sub(slots_of(view, service, is_stopping).len()), most)
+        }
+        ModeKind::GlobalJob => {
+            let mut over = slots_of(view, service, |task| service.is_done_by(task));
+            let most = kept(view).filter(|node| !over.contains(&(0, Some(node.id)))).count();
+            over.extend(slots_of(view, service, is_stopping));
+            let open = open(view, template).filter(|node| !over.contains(&(0, Some(node.id))));
+            (open.count(), most)
         }
     };
     let least = if restarts_always { least } else { 0 };
@@ -210,6 +238,33 @@ fn service_fault(view: &View, service: &Service) -> Option<String> {
         let name = &service.spec.name;
         format!("{name}: {} slots are wanted, which should be {least} to {most}", wanted.len())
     })
+}
+
+/// The slots with tasks that are like this.
+pub fn slots_of(
+    view: &View,
+    service: &Service,
+    is_like: impl Fn(&Task) -> bool,
+) -> BTreeSet<(u64, Option<NodeId>)> {
+    let tasks = view.tasks_of_service(service.id).filter(|task| is_like(task));
+    tasks.map(|task| slot_of(view, task)).collect()
+}
+
+/// True for a task that was told to stop and has not said that it did.
+pub fn is_stopping(task: &Task) -> bool {
+    !task.is_wanted() && !task.status.state.is_terminal()
+}
+
+/// The nodes that take tasks of a template.
+fn open<'v>(view: &'v View, template: &TaskSpec) -> impl Iterator<Item = &'v Arc<Node>> {
+    view.nodes().filter(move |node| {
+        let is_ready = node.status.state == NodeState::Ready;
+        is_ready && node.spec.availability == Availability::Active && fits(template, node)
+    })
+}
+
+fn kept(view: &View) -> impl Iterator<Item = &Arc<Node>> {
+    view.nodes().filter(|node| keeps_tasks(node))
 }
 
 /// More on a node than it has: resources that are reserved, ports of its own.

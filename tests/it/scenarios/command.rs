@@ -3,8 +3,10 @@
 //! ```text
 //!   node n1 label.zone=a cpus=2 memory=512 availability=drain arch=arm64
 //!   service web replicas=3 image=app:1 …    global log …    update web …    scale web 5
+//!   job sum completions=20 concurrent=4 …    global-job scan …
 //!   rollback web
 //!   remove web      fail web.2      complete web.2
+//!   late web.2      what was told to stop there had completed before
 //!   down n1   up n1   hang n1   remove-node n1   label n1 zone=b
 //!   drain n1  pause n1  activate n1
 //!   history 2   restart-manager   advance 5s   watch web   show tasks [web]
@@ -14,12 +16,14 @@ use purser::domain::cluster::OrchestrationConfig;
 use purser::domain::id::{NodeId, ServiceId};
 use purser::domain::intent::{AuthFrom, Intent, SwarmUpdate};
 use purser::domain::node::{Availability, NodeDescription, NodeSpec, PluginDescription};
-use purser::domain::service::{Global, Platform, Resources, ServiceSpec};
+use purser::domain::service::{Global, Platform, ReplicatedJob, Resources, ServiceSpec};
+use purser::domain::task::Task;
 use purser::domain::task_state::{Mover, TaskState};
 
 use super::agent::{self, Agent};
+use super::check::is_stopping;
+use super::spec;
 use super::world::World;
-use super::{show, spec};
 
 /// What a command prints, or why it is not done.
 type Printed = Result<String, String>;
@@ -33,7 +37,7 @@ impl World {
         let settings = rest.get(1..).unwrap_or_default();
         match *verb {
             "node" => self.join(named()?, settings),
-            "service" | "global" => self.create(named()?, settings, *verb == "global"),
+            "service" | "global" | "job" | "global-job" => self.create(verb, named()?, settings),
             "update" => self.update(named()?, settings),
             "rollback" => self.roll_back(named()?),
             "scale" => self.update(named()?, &[&format!("replicas={}", settings.join(""))]),
@@ -41,8 +45,11 @@ impl World {
                 let id = self.service(named()?)?;
                 self.client(Intent::RemoveService { id })
             }
-            "fail" => self.end(named()?, TaskState::Failed, "task: non-zero exit (1)"),
-            "complete" => self.end(named()?, TaskState::Complete, ""),
+            "fail" => {
+                self.end(named()?, Task::is_live, TaskState::Failed, "task: non-zero exit (1)")
+            }
+            "complete" => self.end(named()?, Task::is_live, TaskState::Complete, ""),
+            "late" => self.end(named()?, is_stopping, TaskState::Complete, ""),
             "up" | "down" | "hang" => self.session(verb, named()?),
             "drain" => self.edit_node(named()?, |spec| spec.availability = Availability::Drain),
             "pause" => self.edit_node(named()?, |spec| spec.availability = Availability::Pause),
@@ -128,10 +135,13 @@ impl World {
         self.edit_node(name, |spec| spec.labels.extend(labels))
     }
 
-    fn create(&mut self, name: &str, settings: &[&str], is_global: bool) -> Printed {
+    fn create(&mut self, verb: &str, name: &str, settings: &[&str]) -> Printed {
         let mut spec = spec::plain(name);
-        if is_global {
-            spec.mode.global = Some(Global {});
+        match verb {
+            "global" => spec.mode.global = Some(Global {}),
+            "job" => spec.mode.replicated_job = Some(ReplicatedJob::default()),
+            "global-job" => spec.mode.global_job = Some(Global {}),
+            _ => {}
         }
         let spec = with_settings(spec, settings)?;
         let id = ServiceId::make(&self.entropy);
@@ -153,12 +163,18 @@ impl World {
         self.client(Intent::RollBackService { id, version, spec, registry_auth: None, auth_from })
     }
 
-    /// The task that is wanted in a slot ends by itself.
-    fn end(&mut self, name: &str, state: TaskState, err: &str) -> Printed {
+    /// A task of a slot ends by itself.
+    fn end(
+        &mut self,
+        name: &str,
+        is_meant: impl Fn(&Task) -> bool,
+        state: TaskState,
+        err: &str,
+    ) -> Printed {
         let task = self
             .view
             .tasks()
-            .find(|task| task.is_live() && show::task_name(task, &self.names) == name)
+            .find(|task| is_meant(task) && self.task_name(task) == name)
             .filter(|task| task.status.state >= TaskState::Assigned)
             .ok_or(format!("no task runs as {name}"))?;
         let heard = self.agents.values().any(|agent| Some(agent.id) == task.node_id && agent.is_up);

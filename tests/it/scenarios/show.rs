@@ -9,11 +9,12 @@ use purser::domain::service::ModeKind;
 use purser::domain::task::Task;
 use purser::domain::task_state::TaskState;
 
+use super::check;
 use super::world::World;
 
-/// `web.2`, or `agent.n1` for a task of a global service.
-pub fn task_name(task: &Task, nodes: &BTreeMap<NodeId, String>) -> String {
-    match task.node_id.filter(|_| task.slot == 0) {
+/// `web.2`, or `agent.n1` for a task that is made for a node.
+pub fn name_of_new(task: &Task, nodes: &BTreeMap<NodeId, String>) -> String {
+    match task.node_id {
         Some(node) => {
             format!("{}.{}", task.service_name, nodes.get(&node).map_or("?", String::as_str))
         }
@@ -22,6 +23,10 @@ pub fn task_name(task: &Task, nodes: &BTreeMap<NodeId, String>) -> String {
 }
 
 impl World {
+    pub fn task_name(&self, task: &Task) -> &str {
+        self.aliases.get(&task.id).map_or("?", String::as_str)
+    }
+
     /// `show tasks [service]`, `show running [service]`, `show services`, `show nodes`,
     /// `show lowest`, `show spread service`, `show branches service`,
     /// `show generic`.
@@ -50,12 +55,12 @@ impl World {
             .filter(|task| of.is_none_or(|of| task.service_name == of) && filter(task))
             .collect();
         tasks.sort_by_cached_key(|task| {
-            let name = task_name(task, &self.names);
+            let name = self.task_name(task).to_owned();
             (task.service_name.clone(), task.slot, name, std::cmp::Reverse(task.meta.created_at))
         });
         let mut text = String::new();
         for task in tasks {
-            let name = task_name(task, &self.names);
+            let name = self.task_name(task);
             let node = task.node_id.and_then(|id| self.names.get(&id)).map_or("-", String::as_str);
             let image = task.spec.container_spec.as_ref().map_or("", |container| &container.image);
             let (desired, state) = (task.desired_state, task.status.state);
@@ -81,9 +86,15 @@ impl World {
             .map(|service| {
                 let tasks = self.view.tasks_of_service(service.id);
                 let running = tasks.filter(|task| task.status.state == TaskState::Running).count();
+                let done =
+                    check::slots_of(&self.view, service, |task| service.is_done_by(task)).len();
                 let wish = match service.spec.mode.kind() {
                     ModeKind::Replicated(replicas) => replicas.to_string(),
-                    _ => "all".into(),
+                    ModeKind::Global => "all".into(),
+                    ModeKind::ReplicatedJob { max_concurrent, total } => {
+                        format!("{max_concurrent} ({done}/{total} completed)")
+                    }
+                    ModeKind::GlobalJob => format!("all ({done} completed)"),
                 };
                 let status = service.update_status.as_ref().map_or(String::new(), |status| {
                     format!("  {}: {}", status.state, self.with_names(&status.message))
@@ -134,7 +145,7 @@ impl World {
                 named.or(counted).unwrap_or_default()
             });
             let has: String = has.collect();
-            lines.push(format!("  {} on {node} has{has}\n", task_name(task, &self.names)));
+            lines.push(format!("  {} on {node} has{has}\n", self.task_name(task)));
         }
         lines.sort();
         lines.concat()

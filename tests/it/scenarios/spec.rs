@@ -33,6 +33,14 @@ pub fn set(spec: &mut ServiceSpec, setting: &str) -> Result<(), String> {
     let restart = template.restart_policy.get_or_insert_default();
     match key {
         "replicas" => spec.mode.replicated = Some(Replicated { replicas: Some(number(value)?) }),
+        "completions" | "concurrent" => {
+            let job = spec.mode.replicated_job.get_or_insert_default();
+            let chosen = match key {
+                "completions" => &mut job.total_completions,
+                _ => &mut job.max_concurrent,
+            };
+            *chosen = Some(number(value)?);
+        }
         "image" => container.image = value.into(),
         "grace" => container.stop_grace_period = Some(span(value)?),
         "force" => template.force_update = number(value)?,

@@ -30,7 +30,7 @@ pub struct World {
     pub agents: BTreeMap<String, Agent>,
     /// What the checker found since the last line.
     pub complaints: Vec<String>,
-    /// Names of nodes and tasks, those that are gone among them.
+    /// Names of nodes and tasks, those that are gone among them. Tasks are named when they are made.
     pub names: BTreeMap<NodeId, String>,
     pub aliases: BTreeMap<TaskId, String>,
     /// The fewest running tasks of services that are watched.
@@ -83,9 +83,8 @@ impl World {
         for one in &changed {
             self.complaints.extend(check::move_of(mover, one, &self.view));
             self.dirty.add(one);
-            if let Some(Object::Task(task)) = &one.new {
-                let name = show::task_name(task, &self.names);
-                self.aliases.entry(task.id).or_insert(name);
+            if let (None, Some(Object::Task(task))) = (&one.old, &one.new) {
+                self.aliases.insert(task.id, show::name_of_new(task, &self.names));
             }
         }
         for (service, lowest) in &mut self.lowest {

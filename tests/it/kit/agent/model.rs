@@ -104,7 +104,7 @@ impl Model {
     }
 
     fn is_live(&self, id: &str) -> bool {
-        let wanted = self.tasks[id].desired_state <= TaskState::Running as i32;
+        let wanted = self.tasks[id].desired_state <= TaskState::Complete as i32;
         wanted && self.state_of(id) as i32 <= TaskState::Running as i32
     }
 
@@ -113,7 +113,7 @@ impl Model {
         let due = self.tasks.iter().filter_map(|(id, task)| {
             let known = self.state_of(id);
             let next = match task.desired_state() {
-                wanted @ (TaskState::Ready | TaskState::Running) => wanted,
+                wanted @ (TaskState::Ready | TaskState::Running | TaskState::Complete) => wanted,
                 _ => TaskState::Shutdown,
             };
             let is_over = known as i32 > TaskState::Running as i32;
