@@ -12,6 +12,7 @@ use purser::domain::service::{
 };
 use purser::domain::task::Task;
 use purser::domain::task_state::{Mover, TaskState, may_move};
+use purser::domain::time::Timestamp;
 use purser::domain::view::View;
 use purser::plan::orchestrator::is_current;
 
@@ -35,7 +36,8 @@ pub fn move_of(mover: Mover, changed: &Changed, view: &View) -> Option<String> {
             if is_over || !service.is_some_and(|service| service.is_of_run(new)) {
                 return wrong(new, "made for a run that has no use for it".into());
             }
-            None
+            let is_crowded = service.is_some_and(|service| is_crowded(view, service, changed.at));
+            is_crowded.then(|| format!("{}: made while enough are at work", new.name()))
         }
         (Some(Object::Task(old)), Some(Object::Task(new))) => {
             let (from, to) = (old.status.state, new.status.state);
@@ -110,6 +112,21 @@ fn slot_of(view: &View, task: &Task) -> (u64, Option<NodeId>) {
     let service = view.service(task.service_id);
     let is_by_node = service.is_some_and(|service| service.spec.mode.kind().is_by_node());
     (task.slot, task.node_id.filter(|_| is_by_node))
+}
+
+/// True when a job is at work in more slots than it should. What has not stopped within a minute is
+/// not waited for.
+fn is_crowded(view: &View, service: &Service, now: Timestamp) -> bool {
+    let ModeKind::ReplicatedJob { max_concurrent, .. } = service.spec.mode.kind() else {
+        return false;
+    };
+    let is_at_work = |task: &Task| {
+        let is_heard = task.node_id.and_then(|id| view.node(id)).is_some_and(|node| node.is_up());
+        let is_recent = task.meta.updated_at.plus(60_000_000_000) > now;
+        let on_its_way = task.status.state >= TaskState::Assigned;
+        task.is_wanted() || is_stopping(task) && on_its_way && is_heard && is_recent
+    };
+    slots_of(view, service, is_at_work).len() as u64 > max_concurrent
 }
 
 /// True for a task that did its part of the present run of a job.
