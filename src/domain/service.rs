@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::container::{ContainerSpec, Driver};
+use super::endpoint::{EndpointSpec, NetworkAttachmentConfig};
 use super::id::ServiceId;
 use super::json::{empty_as_none, engine_enum, is_zero};
 use super::meta::{Meta, Version};
 pub use super::mode::{Global, JobStatus, ModeKind, Replicated, ReplicatedJob, ServiceMode};
-use super::network::{EndpointSpec, NetworkAttachmentConfig};
 use super::task::Task;
 use super::task_state::TaskState;
 use super::time::{Nanoseconds, Timestamp};

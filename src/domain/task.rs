@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::change::Key;
+use super::endpoint::{EndpointSpec, PortConfig};
 use super::id::{NodeId, ServiceId, TaskId};
 use super::meta::{Meta, Version};
-use super::network::{EndpointSpec, PortConfig};
 use super::service::{GenericResource, RegistryAuth, TaskSpec};
 use super::task_state::TaskState;
 use super::time::Timestamp;

@@ -13,11 +13,11 @@ use super::decode;
 use super::error::{ErrorResponse, Failure, empty, json, json_list};
 use super::query::Query;
 use super::{gates, names};
+use crate::domain::endpoint::{EndpointSpec, PortConfig};
 use crate::domain::id::ServiceId;
 use crate::domain::intent::{Actor, AuthFrom, Intent};
 use crate::domain::json::is_zero;
 use crate::domain::meta::Version;
-use crate::domain::network::{EndpointSpec, PortConfig};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::service::{
     JobStatus, ModeKind, RESTART_DELAY_DEFAULT, RegistryAuth, RestartCondition, Runtime,

@@ -2,7 +2,7 @@
 
 use super::common::{NAME_LEN_MAX, text};
 use super::proto;
-use crate::domain::network::{
+use crate::domain::endpoint::{
     EndpointSpec, NetworkAttachmentConfig, PortConfig, Protocol, PublishMode, ResolutionMode,
 };
 

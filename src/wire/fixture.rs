@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use crate::domain::config::{Config, ConfigSpec};
 use crate::domain::container::*;
+use crate::domain::endpoint::*;
 use crate::domain::id::{ConfigId, NodeId, SecretId, ServiceId, TaskId};
 use crate::domain::meta::{Meta, Version};
-use crate::domain::network::*;
 use crate::domain::node::*;
 use crate::domain::secret::{FileTarget, Fingerprint, Secret, SecretReference, SecretSpec};
 use crate::domain::service::*;

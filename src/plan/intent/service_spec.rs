@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use super::template;
 use crate::domain::constraint::Constraint;
 use crate::domain::container::{ConfigReference, ContainerSpec, HealthConfig};
+use crate::domain::endpoint::{EndpointSpec, PublishMode, ResolutionMode};
 use crate::domain::image;
 use crate::domain::name::check_service_name;
-use crate::domain::network::{EndpointSpec, PublishMode, ResolutionMode};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::secret::{FileTarget, SecretReference};
 use crate::domain::service::{
@@ -361,7 +361,7 @@ fn check_update(config: Option<&UpdateConfig>) -> Result<(), Refusal> {
 fn check_endpoint(endpoint: Option<&EndpointSpec>) -> Result<(), Refusal> {
     let Some(endpoint) = endpoint else { return Ok(()) };
     let in_ingress =
-        |port: &&crate::domain::network::PortConfig| port.publish_mode() == PublishMode::Ingress;
+        |port: &&crate::domain::endpoint::PortConfig| port.publish_mode() == PublishMode::Ingress;
     let by_turns = endpoint.mode == Some(ResolutionMode::DnsRoundRobin);
     if by_turns && endpoint.ports.iter().any(|port| in_ingress(&port)) {
         return Err(Refusal::invalid(

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::generic::Taken;
+use crate::domain::endpoint::{Protocol, PublishMode};
 use crate::domain::id::ServiceId;
-use crate::domain::network::{Protocol, PublishMode};
 use crate::domain::node::{Availability, Node, NodeState};
 use crate::domain::service::GenericResource;
 use crate::domain::task::Task;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use purser::domain::container::{ContainerSpec, Driver, Mount, VolumeOptions};
-use purser::domain::network::{EndpointSpec, PortConfig, PublishMode};
+use purser::domain::endpoint::{EndpointSpec, PortConfig, PublishMode};
 use purser::domain::service::{
     DiscreteGenericResource, GenericResource, NamedGenericResource, PlacementPreference, Platform,
     Replicated, Resources, ServiceSpec, SpreadOver, TaskSpec, UpdateConfig,
