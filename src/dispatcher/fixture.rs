@@ -94,6 +94,8 @@ pub fn task(
         status: TaskStatus { state, ..TaskStatus::made(Timestamp::ZERO) },
         desired_state,
         endpoint_spec: None,
+        endpoint: None,
+        networks: Vec::new(),
         generic_resources: Vec::new(),
         registry_auth: RegistryAuth::default(),
         not_before: Timestamp::ZERO,

@@ -59,7 +59,7 @@ impl Hub {
                     }
                 }
                 Key::Task(_) => touched.extend(nodes_of_task(changed)),
-                Key::Service(_) | Key::Secret(_) | Key::Config(_) => {}
+                Key::Service(_) | Key::Secret(_) | Key::Config(_) | Key::Network(_) => {}
             }
         }
         if all {

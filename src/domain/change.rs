@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::cluster::Cluster;
 use super::config::Config;
-use super::id::{ClusterId, ConfigId, NodeId, SecretId, ServiceId, TaskId};
+use super::id::{ClusterId, ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId};
 use super::meta::{Meta, Stamp, Version};
+use super::network::Network;
 use super::node::Node;
 use super::secret::Secret;
 use super::service::Service;
@@ -26,12 +27,15 @@ pub enum Kind {
     Secret = 5,
     /// A config.
     Config = 6,
+    /// A network.
+    Network = 7,
 }
 
 impl Kind {
     /// The kind with this number.
     pub fn from_number(number: i64) -> Option<Kind> {
-        [Kind::Cluster, Kind::Node, Kind::Service, Kind::Task, Kind::Secret, Kind::Config]
+        use Kind::{Cluster, Config, Network, Node, Secret, Service, Task};
+        [Cluster, Node, Service, Task, Secret, Config, Network]
             .into_iter()
             .find(|kind| *kind as i64 == number)
     }
@@ -45,6 +49,7 @@ impl Kind {
             Kind::Task => "task",
             Kind::Secret => "secret",
             Kind::Config => "config",
+            Kind::Network => "network",
         }
     }
 }
@@ -64,6 +69,8 @@ pub enum Key {
     Secret(SecretId),
     /// A config.
     Config(ConfigId),
+    /// A network.
+    Network(NetworkId),
 }
 
 impl Key {
@@ -76,6 +83,7 @@ impl Key {
             Key::Task(_) => Kind::Task,
             Key::Secret(_) => Kind::Secret,
             Key::Config(_) => Kind::Config,
+            Key::Network(_) => Kind::Network,
         }
     }
 
@@ -88,6 +96,7 @@ impl Key {
             Key::Task(id) => id.as_str(),
             Key::Secret(id) => id.as_str(),
             Key::Config(id) => id.as_str(),
+            Key::Network(id) => id.as_str(),
         }
     }
 }
@@ -107,6 +116,8 @@ pub enum Object {
     Secret(Arc<Secret>),
     /// A config, without its data.
     Config(Arc<Config>),
+    /// A network.
+    Network(Arc<Network>),
 }
 
 macro_rules! object_from {
@@ -123,7 +134,7 @@ macro_rules! object_from {
         }
     )*};
 }
-object_from!(Cluster, Node, Service, Task, Secret, Config);
+object_from!(Cluster, Node, Service, Task, Secret, Config, Network);
 
 impl Object {
     /// Its key.
@@ -135,6 +146,7 @@ impl Object {
             Object::Task(object) => Key::Task(object.id),
             Object::Secret(object) => Key::Secret(object.id),
             Object::Config(object) => Key::Config(object.id),
+            Object::Network(object) => Key::Network(object.id),
         }
     }
 
@@ -147,6 +159,7 @@ impl Object {
             Object::Task(object) => &object.meta,
             Object::Secret(object) => &object.meta,
             Object::Config(object) => &object.meta,
+            Object::Network(object) => &object.meta,
         }
     }
 
@@ -166,6 +179,7 @@ impl Object {
             Object::Task(object) => Arc::make_mut(object).meta = meta,
             Object::Secret(object) => Arc::make_mut(object).meta = meta,
             Object::Config(object) => Arc::make_mut(object).meta = meta,
+            Object::Network(object) => Arc::make_mut(object).meta = meta,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Endpoints, published ports and network attachments, as far as services and tasks carry them.
+//! Endpoints, published ports and wishes for networks, as services and tasks carry them.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::json::{empty_as_none, engine_enum, is_zero};
+use super::network::Attachment;
 
 engine_enum! {
     /// How the name of a service resolves.
@@ -79,6 +80,26 @@ impl PortConfig {
     pub fn publish_mode(&self) -> PublishMode {
         self.publish_mode.unwrap_or(PublishMode::Ingress)
     }
+}
+
+impl EndpointSpec {
+    /// The ports that are reachable on every node.
+    pub fn ingress_ports(&self) -> impl Iterator<Item = &PortConfig> {
+        self.ports.iter().filter(|port| port.publish_mode() == PublishMode::Ingress)
+    }
+}
+
+/// How a service is reached, as it was given: what the ports and addresses are that it left open.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The spec that this was made for.
+    pub spec: Option<EndpointSpec>,
+    /// The networks that this was made for, by their ids, in the order of the spec.
+    pub networks: Vec<String>,
+    /// The ports of the spec; of those in the routing mesh none is left open.
+    pub ports: Vec<PortConfig>,
+    /// One address on each overlay network; none in `dnsrr` mode.
+    pub virtual_ips: Vec<Attachment>,
 }
 
 /// A wish to be attached to a network.

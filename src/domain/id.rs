@@ -48,6 +48,8 @@ pub enum Stream {
     Config,
     /// Ids of subscriptions to logs.
     Subscription,
+    /// Network ids.
+    Network,
 }
 
 /// A source of random bytes. Production passes the system's, tests a seeded one.
@@ -90,6 +92,8 @@ kinds! {
     SessionKind, SessionId, Session;
     /// Marks ids of subscriptions to logs.
     SubscriptionKind, SubscriptionId, Subscription;
+    /// Marks network ids.
+    NetworkKind, NetworkId, Network;
 }
 
 impl<K: Named> Id<K> {

@@ -3,8 +3,9 @@
 use super::change::SealedBytes;
 use super::cluster::{Cluster, ClusterSpec};
 use super::config::ConfigSpec;
-use super::id::{ConfigId, NodeId, SecretId, ServiceId, TaskId};
+use super::id::{ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId};
 use super::meta::Version;
+use super::network::NetworkSpec;
 use super::node::{Availability, Node, NodeDescription, NodeSpec};
 use super::secret::{Fingerprint, SecretSpec};
 use super::service::{RegistryAuth, ServiceSpec};
@@ -119,6 +120,18 @@ pub enum Intent {
     RemoveService {
         /// Which.
         id: ServiceId,
+    },
+    /// Clients; the name and the subnets are free and well formed.
+    CreateNetwork {
+        /// The id it gets.
+        id: NetworkId,
+        /// The spec.
+        spec: NetworkSpec,
+    },
+    /// Clients; no service and no task that is to run uses it.
+    RemoveNetwork {
+        /// Which.
+        id: NetworkId,
     },
     /// Clients; the version is the stored one, and the last manager stays one.
     UpdateNode {
@@ -259,6 +272,8 @@ impl Intent {
             Intent::UpdateService { .. } => "service update",
             Intent::RollBackService { .. } => "service rollback",
             Intent::RemoveService { .. } => "service remove",
+            Intent::CreateNetwork { .. } => "network create",
+            Intent::RemoveNetwork { .. } => "network remove",
             Intent::UpdateNode { .. } => "node update",
             Intent::RemoveNode { .. } => "node remove",
             Intent::InitSwarm(_) => "swarm init",

@@ -22,11 +22,13 @@ pub mod time;
 pub mod json;
 pub mod meta;
 
+pub mod address;
 pub mod cluster;
 pub mod config;
 pub mod container;
 pub mod endpoint;
 pub mod mode;
+pub mod network;
 pub mod network_keys;
 pub mod node;
 pub mod secret;

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::id::NodeId;
 use super::json::{base64_bytes, engine_enum, is_zero};
 use super::meta::Meta;
+use super::network::Attachment;
 use super::service::{Platform, Resources};
 
 /// A stored node.
@@ -31,6 +32,10 @@ pub struct Node {
     pub manager: Option<ManagerStatus>,
     /// Its certificate and where the next one stands.
     pub certificate: Certificate,
+    /// The addresses of its load balancers: one on each network on which it has a task that has not
+    /// ended, and one on that of the routing mesh.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
 }
 
 impl Node {

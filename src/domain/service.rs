@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::container::{ContainerSpec, Driver};
-use super::endpoint::{EndpointSpec, NetworkAttachmentConfig};
+use super::endpoint::{Endpoint, EndpointSpec, NetworkAttachmentConfig};
 use super::id::ServiceId;
 use super::json::{empty_as_none, engine_enum, is_zero};
 use super::meta::{Meta, Version};
@@ -38,6 +38,23 @@ pub struct Service {
     pub registry_auth: RegistryAuth,
     /// Registry credentials of `previous_spec`.
     pub previous_registry_auth: RegistryAuth,
+    /// How it is reached; absent until it was given what its spec leaves open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Arc<Endpoint>>,
+}
+
+impl Service {
+    /// True when the endpoint is not what the spec asks for: the allocator has work.
+    pub fn needs_endpoint(&self) -> bool {
+        let networks = &self.spec.task_template.networks;
+        let wish = self.spec.endpoint_spec.as_ref();
+        let Some(endpoint) = &self.endpoint else {
+            return !networks.is_empty()
+                || wish.is_some_and(|wish| wish.ingress_ports().next().is_some());
+        };
+        let targets = networks.iter().map(|network| &network.target);
+        endpoint.spec.as_ref() != wish || !targets.eq(&endpoint.networks)
+    }
 }
 
 impl Service {

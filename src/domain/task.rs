@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::change::Key;
-use super::endpoint::{EndpointSpec, PortConfig};
+use super::endpoint::{Endpoint, EndpointSpec, PortConfig};
 use super::id::{NodeId, ServiceId, TaskId};
 use super::meta::{Meta, Version};
+use super::network::Attachment;
 use super::service::{GenericResource, RegistryAuth, TaskSpec};
 use super::task_state::TaskState;
 use super::time::Timestamp;
@@ -43,6 +44,12 @@ pub struct Task {
     pub desired_state: TaskState,
     /// Endpoint of the service when the task was made.
     pub endpoint_spec: Option<EndpointSpec>,
+    /// How its service is reached, as of when the task got its addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Arc<Endpoint>>,
+    /// Its places on networks. The addresses are its own until it has ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<Attachment>,
     /// The generic resources of its node that it was given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub generic_resources: Vec<GenericResource>,

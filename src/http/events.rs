@@ -112,12 +112,27 @@ impl Events {
 /// The event of a change. Tasks and the cluster make none.
 fn event_of(changed: &Changed) -> Option<Event> {
     let action = match (&changed.old, &changed.new) {
+        // Users removed it before; or it gave out an address, which is nobody's news.
+        (Some(Object::Network(old)), None) if old.is_removed => return None,
+        (Some(Object::Network(old)), Some(Object::Network(new))) => match new.is_removed {
+            _ if old.is_same_but_for_addresses(new) => return None,
+            true => "remove",
+            false => "update",
+        },
+        (None, Some(Object::Network(new))) if new.spec.is_predefined() => return None,
+        (Some(Object::Node(old)), Some(Object::Node(new)))
+            if old.attachments != new.attachments =>
+        {
+            return None;
+        }
         (None, _) => "create",
         (_, None) => "remove",
         _ => "update",
     };
     let kind = match changed.key.kind() {
-        kind @ (Kind::Secret | Kind::Config | Kind::Service | Kind::Node) => kind.word(),
+        kind @ (Kind::Secret | Kind::Config | Kind::Service | Kind::Node | Kind::Network) => {
+            kind.word()
+        }
         _ => return None,
     };
     let mut attributes = BTreeMap::new();
@@ -149,6 +164,7 @@ fn name_of(object: &Object) -> String {
         Object::Config(config) => config.spec.name.clone(),
         Object::Service(service) => service.spec.name.clone(),
         Object::Node(node) => node.hostname().to_owned(),
+        Object::Network(network) => network.spec.name.clone(),
         Object::Cluster(_) | Object::Task(_) => String::new(),
     }
 }

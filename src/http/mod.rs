@@ -26,6 +26,7 @@ mod gates;
 mod linger;
 mod logs;
 mod names;
+mod network;
 mod node;
 mod passthrough;
 mod query;
@@ -36,7 +37,6 @@ mod service;
 mod swarm;
 mod system;
 mod task;
-mod unsupported;
 
 use std::sync::Arc;
 

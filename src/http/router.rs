@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use super::context::Api;
 use super::error::{ErrorResponse, json};
 use super::{
-    config, events, logs, node, passthrough, secret, service, swarm, system, task, unsupported,
+    config, events, logs, network, node, passthrough, secret, service, swarm, system, task,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -34,7 +34,7 @@ use super::{
         (name = "Node", description = "Where it runs"),
         (name = "Swarm", description = "The cluster"),
         (name = "Config", description = "Files that services are granted and that are no secrets"),
-        (name = "Network", description = "Networks of the host; those of the swarm are not supported yet"),
+        (name = "Network", description = "Networks of the swarm, and of the host"),
         (name = "System", description = "Version, health and events"),
     )
 )]
@@ -69,7 +69,9 @@ fn list() -> OpenApiRouter<Api> {
         .routes(routes!(swarm::update))
         .routes(routes!(swarm::unlock_key))
         .routes(routes!(swarm::unlock))
-        .routes(routes!(unsupported::network_create))
+        .routes(routes!(network::list))
+        .routes(routes!(network::create))
+        .routes(routes!(network::inspect, network::remove))
         .routes(routes!(system::ping, system::ping_head))
         .routes(routes!(system::version))
         .routes(routes!(system::info))
@@ -86,7 +88,8 @@ pub(super) fn routes(api: Api) -> Router {
     let router = router
         .route("/secrets/create", get(secret::inspect).delete(secret::remove))
         .route("/configs/create", get(config::inspect).delete(config::remove))
-        .route("/services/create", get(service::inspect).delete(service::remove));
+        .route("/services/create", get(service::inspect).delete(service::remove))
+        .route("/networks/create", get(network::inspect).delete(network::remove));
     router.fallback(fallback).method_not_allowed_fallback(fallback).with_state(api)
 }
 

@@ -12,12 +12,13 @@ use super::context::{Api, ApiVersion, Wanted};
 use super::decode;
 use super::error::{ErrorResponse, Failure, empty, json, json_list};
 use super::query::Query;
-use super::{gates, names};
+use super::{gates, names, network};
 use crate::domain::endpoint::{EndpointSpec, PortConfig};
 use crate::domain::id::ServiceId;
 use crate::domain::intent::{Actor, AuthFrom, Intent};
 use crate::domain::json::is_zero;
 use crate::domain::meta::Version;
+use crate::domain::network::Attachment;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::service::{
     JobStatus, ModeKind, RESTART_DELAY_DEFAULT, RegistryAuth, RestartCondition, Runtime,
@@ -59,12 +60,10 @@ pub(super) struct ServiceAnswer<'a> {
 pub(super) struct Endpoint<'a> {
     #[schema(value_type = EndpointSpec)]
     spec: std::borrow::Cow<'a, EndpointSpec>,
-    #[serde(skip_serializing_if = "is_empty")]
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
     ports: &'a [PortConfig],
-}
-
-fn is_empty(ports: &&[PortConfig]) -> bool {
-    ports.is_empty()
+    #[serde(rename = "VirtualIPs", skip_serializing_if = "<[_]>::is_empty")]
+    virtual_ips: &'a [Attachment],
 }
 
 /// How many tasks a service has and should have.
@@ -94,7 +93,9 @@ pub(super) struct ServiceUpdateResponse {
 
 impl<'a> ServiceAnswer<'a> {
     fn new(service: &'a Service) -> Self {
-        let endpoint = service.spec.endpoint_spec.as_ref();
+        let wish = service.spec.endpoint_spec.as_ref();
+        let given = service.endpoint.as_deref();
+        let ports = given.map(|endpoint| &endpoint.ports).or(wish.map(|wish| &wish.ports));
         ServiceAnswer {
             id: service.id,
             version: service.meta.version,
@@ -103,8 +104,9 @@ impl<'a> ServiceAnswer<'a> {
             spec: std::borrow::Cow::Borrowed(&service.spec),
             previous_spec: service.previous_spec.as_ref(),
             endpoint: Endpoint {
-                spec: endpoint.map_or_else(Default::default, std::borrow::Cow::Borrowed),
-                ports: endpoint.map_or(&[], |endpoint| &endpoint.ports),
+                spec: wish.map_or_else(Default::default, std::borrow::Cow::Borrowed),
+                ports: ports.map_or(&[], Vec::as_slice),
+                virtual_ips: given.map_or(&[], |endpoint| &endpoint.virtual_ips),
             },
             update_status: service.update_status.as_ref(),
             service_status: None,
@@ -184,6 +186,7 @@ pub(super) async fn create(
     if spec.name.is_empty() {
         spec.name = names::make(api.manager.entropy(), |name| view.service_named(name).is_some());
     }
+    network::check_local(&api, &mut spec).await?;
     let id = ServiceId::make(api.manager.entropy());
     let intent = Intent::CreateService { id, spec, registry_auth };
     api.manager.submit(Actor::Client, intent).await?;
@@ -280,11 +283,12 @@ pub(super) async fn update(
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let registry_auth = registry_auth(request.headers());
-    let spec = decode_spec(request, asked).await?;
+    let mut spec = decode_spec(request, asked).await?;
     let version = query.version().ok_or_else(|| query.bad_version("service"))?;
     let view = api.manager.view();
     view.require_cluster()?;
     let service = view.find_service(&wanted)?;
+    network::check_local(&api, &mut spec).await?;
     let auth_from = match query.text("registryAuthFrom") {
         "" | "spec" => AuthFrom::Spec,
         "previous-spec" => AuthFrom::PreviousSpec,

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::context::{Api, Wanted};
 use super::error::{ErrorResponse, Failure, json, json_list};
+use super::network::{AttachmentAnswer, attachments};
 use super::query::Query;
 use crate::domain::endpoint::PortConfig;
 use crate::domain::filter::Filters;
@@ -49,6 +50,8 @@ pub(super) struct TaskAnswer<'a> {
     node_id: Option<NodeId>,
     status: StatusAnswer<'a>,
     desired_state: TaskState,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    networks_attachments: Vec<AttachmentAnswer<'a>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     generic_resources: &'a [GenericResource],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,8 +96,8 @@ pub(super) struct PortStatus<'a> {
     ports: &'a [PortConfig],
 }
 
-impl<'a> From<&'a Task> for TaskAnswer<'a> {
-    fn from(task: &'a Task) -> Self {
+impl<'a> TaskAnswer<'a> {
+    fn new(view: &'a View, task: &'a Task) -> Self {
         TaskAnswer {
             id: task.id,
             version: task.meta.version,
@@ -108,6 +111,7 @@ impl<'a> From<&'a Task> for TaskAnswer<'a> {
             node_id: task.node_id,
             status: StatusAnswer::from(&task.status),
             desired_state: task.desired_state,
+            networks_attachments: attachments(view, &task.networks),
             generic_resources: &task.generic_resources,
             job_iteration: task.job_iteration,
             volumes: None,
@@ -162,7 +166,7 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Respons
     };
     found.sort_by_key(|task| task.id);
     found.dedup_by_key(|task| task.id);
-    Ok(json_list(found.into_iter().map(TaskAnswer::from), 768))
+    Ok(json_list(found.into_iter().map(|task| TaskAnswer::new(&view, task)), 768))
 }
 
 /// The filters, with what they name found.
@@ -228,5 +232,5 @@ pub(super) async fn inspect(
     let view = api.manager.view();
     view.require_cluster()?;
     let task = view.find_task(&wanted)?;
-    Ok(json(StatusCode::OK, &TaskAnswer::from(&**task)))
+    Ok(json(StatusCode::OK, &TaskAnswer::new(&view, task)))
 }

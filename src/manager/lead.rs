@@ -300,6 +300,7 @@ fn manager_node(
             addr: cluster.advertise_addr.clone(),
         }),
         certificate: Certificate::default(),
+        attachments: Vec::new(),
     }
 }
 

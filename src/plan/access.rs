@@ -39,6 +39,8 @@ fn is_for_clients(intent: &Intent) -> bool {
         | Intent::UpdateService { .. }
         | Intent::RollBackService { .. }
         | Intent::RemoveService { .. }
+        | Intent::CreateNetwork { .. }
+        | Intent::RemoveNetwork { .. }
         | Intent::UpdateNode { .. }
         | Intent::RemoveNode { .. }
         | Intent::InitSwarm(_)

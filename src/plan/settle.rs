@@ -34,6 +34,10 @@ pub const STAGES: [Stage; 4] =
 pub struct Dirty {
     services: BTreeSet<ServiceId>,
     nodes: BTreeSet<NodeId>,
+    /// Nodes of tasks that changed and have places on networks.
+    attached: BTreeSet<NodeId>,
+    /// A network changed in more than the address that it gave out last.
+    networks: bool,
     all: bool,
 }
 
@@ -45,13 +49,20 @@ impl Dirty {
 
     /// True when there is nothing to look at.
     pub fn is_empty(&self) -> bool {
-        !self.all && self.services.is_empty() && self.nodes.is_empty()
+        !self.all
+            && !self.networks
+            && self.services.is_empty()
+            && self.nodes.is_empty()
+            && self.attached.is_empty()
     }
 
     /// Adds what a change touches.
     pub fn add(&mut self, changed: &Changed) {
         match (&changed.key, &changed.old, &changed.new) {
-            (_, Some(Object::Node(old)), Some(Object::Node(new))) if is_same_place(old, new) => {}
+            (_, Some(Object::Node(old)), Some(Object::Node(new))) if is_same_place(old, new) => {
+                // A network that was removed may be free now.
+                self.networks |= old.attachments != new.attachments;
+            }
             (Key::Node(id), ..) => {
                 self.nodes.insert(*id);
             }
@@ -60,6 +71,15 @@ impl Dirty {
             }
             (_, Some(Object::Task(task)), _) | (_, _, Some(Object::Task(task))) => {
                 self.services.insert(task.service_id);
+                let both = [&changed.old, &changed.new].into_iter().flatten();
+                self.attached.extend(both.filter_map(attached_node));
+            }
+            (_, Some(Object::Network(old)), Some(Object::Network(new)))
+                if old.is_same_but_for_addresses(new) => {}
+            // Every node has a place on the network of the routing mesh.
+            (_, Some(Object::Network(network)), _) | (_, _, Some(Object::Network(network))) => {
+                self.networks = true;
+                self.all |= network.spec.ingress;
             }
             // The history limit may have changed.
             (Key::Cluster(_), ..) => self.all = true,
@@ -76,7 +96,15 @@ impl Dirty {
             Key::Node(id) => {
                 self.nodes.insert(id);
             }
-            Key::Cluster(_) | Key::Task(_) | Key::Secret(_) | Key::Config(_) => {}
+            Key::Cluster(_) | Key::Task(_) | Key::Secret(_) | Key::Config(_) | Key::Network(_) => {}
+        }
+    }
+
+    /// The nodes whose places on networks are to be looked at.
+    fn attached(&self, view: &View) -> BTreeSet<NodeId> {
+        match self.all {
+            true => view.nodes().map(|node| node.id).collect(),
+            false => self.nodes.union(&self.attached).copied().collect(),
         }
     }
 
@@ -97,6 +125,13 @@ impl Dirty {
             services.extend(by_node.map(|service| service.id));
         }
         services
+    }
+}
+
+fn attached_node(object: &Object) -> Option<NodeId> {
+    match object {
+        Object::Task(task) if !task.networks.is_empty() => task.node_id,
+        _ => None,
     }
 }
 
@@ -124,7 +159,7 @@ pub fn step(stage: Stage, view: &View, dirty: &Dirty, ctx: Context<'_>) -> Plann
                 planned.changes.extend(orchestrator::reap(view, service));
             }
         }
-        Stage::Allocator => planned.changes = allocator::plan(view),
+        Stage::Allocator => planned = allocator::plan(view, &dirty.attached(view), ctx),
         Stage::Scheduler => planned.changes = scheduler::plan(view, ctx),
     }
     planned

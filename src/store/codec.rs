@@ -28,6 +28,7 @@ pub(super) fn encode(object: &Object) -> Vec<u8> {
         Object::Task(object) => serde_json::to_vec(&**object),
         Object::Secret(object) => serde_json::to_vec(&**object),
         Object::Config(object) => serde_json::to_vec(&**object),
+        Object::Network(object) => serde_json::to_vec(&**object),
     };
     encoded.expect("objects are maps of texts and numbers, which always encode")
 }
@@ -41,5 +42,6 @@ pub(super) fn decode(kind: Kind, bytes: &[u8]) -> Result<Object, serde_json::Err
         Kind::Task => Object::Task(serde_json::from_slice(bytes)?),
         Kind::Secret => Object::Secret(serde_json::from_slice(bytes)?),
         Kind::Config => Object::Config(serde_json::from_slice(bytes)?),
+        Kind::Network => Object::Network(serde_json::from_slice(bytes)?),
     })
 }

@@ -345,6 +345,7 @@ fn key_of(loaded: &LoadedRow) -> Result<Key, OpenError> {
         Kind::Task => Key::Task(loaded.id.parse().map_err(malformed)?),
         Kind::Secret => Key::Secret(loaded.id.parse().map_err(malformed)?),
         Kind::Config => Key::Config(loaded.id.parse().map_err(malformed)?),
+        Kind::Network => Key::Network(loaded.id.parse().map_err(malformed)?),
     })
 }
 

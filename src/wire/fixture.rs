@@ -250,6 +250,8 @@ pub fn task() -> Task {
             mode: Some(ResolutionMode::DnsRoundRobin),
             ports: vec![port()],
         }),
+        endpoint: None,
+        networks: Vec::new(),
         generic_resources: vec![GenericResource {
             named_resource_spec: Some(NamedGenericResource {
                 kind: "gpu".into(),
@@ -320,6 +322,7 @@ pub fn node() -> Node {
             chain: "chain".into(),
             not_after: 0,
         },
+        attachments: Vec::new(),
     }
 }
 

@@ -426,8 +426,7 @@ fn fields_are_dropped_below_the_version_that_brought_them() {
         vec![
             post("/v1.40/services/create", &job).is(201),
             // The old place of networks counts below 1.44 only.
-            post("/v1.43/services/create", &networked)
-                .fails(501, "networks of services are not supported yet"),
+            post("/v1.43/services/create", &networked).fails(500, "network x not found"),
             post("/v1.44/services/create", &networked).is(201),
         ],
     );

@@ -283,31 +283,6 @@ fn modes_updates_and_endpoints() {
     check_refusals("ref-mode", cases);
 }
 
-/// Well formed, and answered with what is missing rather than with something else.
-#[test]
-fn what_is_not_built_says_so() {
-    let missing = |change: Value, what: &str| (change, 501, format!("{what} not supported yet"));
-    let cases = vec![
-        missing(task(json!({"Networks": [{"Target": "x"}]})), "networks of services are"),
-        missing(
-            json!({"EndpointSpec": {"Ports": [{"TargetPort": 80}]}}),
-            "ports published in ingress mode are",
-        ),
-    ];
-    check_refusals("not-built", cases);
-    let purser = Purser::swarm("not-built-2");
-    let overlay = json!({"Name": "x", "Driver": "overlay"});
-    check(
-        &purser.client(),
-        vec![
-            post("/networks/create", &overlay)
-                .fails(501, "networks of the swarm are not supported yet"),
-            post("/networks/create", &json!({"name": "x", "scope": "swarm"}))
-                .fails(501, "networks of the swarm are not supported yet"),
-        ],
-    );
-}
-
 /// Of several faults, the one that the Engine finds first is told.
 #[test]
 fn faults_are_found_in_the_engines_order() {

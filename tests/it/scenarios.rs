@@ -16,7 +16,9 @@
 
 mod agent;
 mod check;
+mod check_network;
 mod command;
+mod networks;
 mod random;
 mod rolled_back;
 mod show;
@@ -59,6 +61,9 @@ scenarios! {
     many_tasks
     max_replicas
     misplaced
+    networks_full
+    networks_given
+    networks_removed
     node_down
     node_removed
     pause

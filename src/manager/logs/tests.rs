@@ -32,6 +32,7 @@ fn node(number: u8) -> Change {
         status: NodeStatus { state: NodeState::Ready, message: String::new(), addr: String::new() },
         manager: None,
         certificate: Default::default(),
+        attachments: Vec::new(),
     }
     .into()
 }
@@ -51,6 +52,8 @@ fn task(number: u8, node: u8) -> Change {
         status: TaskStatus::made(Timestamp::ZERO),
         desired_state: TaskState::Running,
         endpoint_spec: None,
+        endpoint: None,
+        networks: Vec::new(),
         registry_auth: Default::default(),
         not_before: Timestamp::ZERO,
         ran_at: None,

@@ -2,11 +2,13 @@
 //! it, so that a request with several faults is refused for the same one.
 
 mod config;
+mod network;
 mod node;
 mod payload;
 mod report;
 mod secret;
 mod service;
+pub mod service_network;
 pub mod service_spec;
 mod swarm;
 mod template;
@@ -50,12 +52,14 @@ pub fn decide(view: &View, intent: Intent, ctx: Context<'_>) -> Result<Vec<Chang
         ),
         Intent::RollBackService { id, version, spec, registry_auth, auth_from } => {
             let auth = service::Auth { sent: registry_auth, from: auth_from };
-            service::roll_back(view, id, version, &spec, auth, ctx)
+            service::roll_back(view, id, version, spec, auth, ctx)
         }
         Intent::RemoveService { id } => service::remove(view, id),
+        Intent::CreateNetwork { id, spec } => network::create(view, id, spec),
+        Intent::RemoveNetwork { id } => network::remove(view, id),
         Intent::UpdateNode { id, version, spec } => node::update(view, id, version, spec),
         Intent::RemoveNode { id, force } => node::remove(view, id, force, ctx),
-        Intent::InitSwarm(new) => swarm::init(view, *new),
+        Intent::InitSwarm(new) => swarm::init(view, *new, ctx),
         Intent::UpdateSwarm(update) => swarm::update(view, *update),
         Intent::LeaveSwarm => swarm::leave(view),
         Intent::RotateNetworkKeys => Ok(swarm::rotate_network_keys(view, ctx)),

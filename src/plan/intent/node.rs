@@ -12,7 +12,7 @@ use crate::domain::node::{
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::task_state::{Mover, TaskState, may_move};
 use crate::domain::view::View;
-use crate::plan::Context;
+use crate::plan::{Context, allocator};
 
 pub(super) fn update(
     view: &View,
@@ -109,9 +109,11 @@ pub(super) fn admit(
             },
             manager: None,
             certificate,
+            attachments: Vec::new(),
         },
     };
-    Ok(vec![node.into()])
+    let (node, given) = allocator::welcome(view, node);
+    Ok(std::iter::once(node.into()).chain(given).collect())
 }
 
 pub(super) fn renew(

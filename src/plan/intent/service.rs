@@ -1,6 +1,6 @@
 //! Services: create, update, roll back, remove.
 
-use super::service_spec;
+use super::{service_network, service_spec};
 use crate::domain::change::{Change, Key};
 use crate::domain::id::ServiceId;
 use crate::domain::intent::AuthFrom;
@@ -28,8 +28,9 @@ pub(super) fn create(
     ctx: Context<'_>,
 ) -> Result<Vec<Change>, Refusal> {
     view.require_cluster()?;
+    let spec = service_network::resolve(view, spec)?;
     service_spec::check(&spec)?;
-    service_spec::check_references(view, &spec)?;
+    service_spec::check_references(view, id, &spec)?;
     if let Some(other) = view.service_named(&spec.name) {
         return Err(Refusal::store(
             Reason::Taken,
@@ -49,6 +50,7 @@ pub(super) fn create(
         update_status: None,
         registry_auth: registry_auth.unwrap_or_default(),
         previous_registry_auth: RegistryAuth::default(),
+        endpoint: None,
     };
     Ok(vec![service.into()])
 }
@@ -61,6 +63,8 @@ pub(super) fn update(
     auth: Auth,
     ctx: Context<'_>,
 ) -> Result<Vec<Change>, Refusal> {
+    find(view, id)?;
+    let spec = service_network::resolve(view, spec)?;
     let service = find_for(view, id, &spec)?;
     if version != service.meta.version {
         return Err(Refusal::out_of_sequence());
@@ -84,11 +88,13 @@ pub(super) fn roll_back(
     view: &View,
     id: ServiceId,
     version: Version,
-    spec: &ServiceSpec,
+    spec: ServiceSpec,
     auth: Auth,
     ctx: Context<'_>,
 ) -> Result<Vec<Change>, Refusal> {
-    let service = find_for(view, id, spec)?;
+    find(view, id)?;
+    let spec = service_network::resolve(view, spec)?;
+    let service = find_for(view, id, &spec)?;
     auth.resolve(service)?;
     let Some(previous) = &service.previous_spec else {
         let message = format!("service {id} does not have a previous spec");
@@ -97,7 +103,7 @@ pub(super) fn roll_back(
     if version != service.meta.version {
         return Err(Refusal::out_of_sequence());
     }
-    service_spec::check_references(view, previous)?;
+    service_spec::check_references(view, id, previous)?;
     // What is no job is rolled out, which ends it; a job runs again, as after every update.
     let (state, text) = match service.job_status {
         None => (UpdateState::RollbackStarted, "manually requested rollback"),
@@ -140,7 +146,7 @@ fn find_for<'v>(view: &'v View, id: ServiceId, spec: &ServiceSpec) -> Result<&'v
         return Err(Refusal::store(Reason::Unsupported, "renaming services is not supported"));
     }
     service_spec::check(spec)?;
-    service_spec::check_references(view, spec)?;
+    service_spec::check_references(view, id, spec)?;
     if spec.mode.name() != service.spec.mode.name() {
         return Err(Refusal::store(Reason::Unsupported, "service mode change is not allowed"));
     }

@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use super::template;
+use super::{service_network, template};
 use crate::domain::constraint::Constraint;
 use crate::domain::container::{ConfigReference, ContainerSpec, HealthConfig};
 use crate::domain::endpoint::{EndpointSpec, PublishMode, ResolutionMode};
+use crate::domain::id::ServiceId;
 use crate::domain::image;
 use crate::domain::name::check_service_name;
 use crate::domain::refusal::{Reason, Refusal};
@@ -44,15 +45,15 @@ pub fn check(spec: &ServiceSpec) -> Result<(), Refusal> {
     check_container(container)?;
     check_mode(spec)?;
     check_update(spec.update_config.as_ref())?;
-    check_endpoint(spec.endpoint_spec.as_ref())?;
-    check_built(spec)
+    check_endpoint(spec.endpoint_spec.as_ref())
 }
 
-/// Checks that what a spec references exists.
+/// Checks that what the spec of a service references exists, and that its ports are free.
 ///
 /// # Errors
-/// Names what does not.
-pub fn check_references(view: &View, spec: &ServiceSpec) -> Result<(), Refusal> {
+/// Names what does not, or is not.
+pub fn check_references(view: &View, own: ServiceId, spec: &ServiceSpec) -> Result<(), Refusal> {
+    service_network::check(view, own, spec)?;
     let Some(container) = spec.container() else { return Ok(()) };
     let no_secret = |grant: &&SecretReference| {
         let secret = grant.secret_id.parse().ok().and_then(|id| view.secret(id));
@@ -375,23 +376,4 @@ fn check_endpoint(endpoint: Option<&EndpointSpec>) -> Result<(), Refusal> {
         }
     }
     Ok(())
-}
-
-/// What is well formed and not built yet.
-fn check_built(spec: &ServiceSpec) -> Result<(), Refusal> {
-    let template = &*spec.task_template;
-    let ports = spec.endpoint_spec.as_ref().map_or(&[][..], |endpoint| &endpoint.ports);
-    let missing = [
-        (!template.networks.is_empty() || !spec.networks.is_empty(), "networks of services are"),
-        (
-            ports.iter().any(|port| port.publish_mode() == PublishMode::Ingress),
-            "ports published in ingress mode are",
-        ),
-    ];
-    match missing.iter().find(|(asked, _)| *asked) {
-        None => Ok(()),
-        Some((_, what)) => {
-            Err(Refusal::front(Reason::Unsupported, format!("{what} not supported yet")))
-        }
-    }
 }

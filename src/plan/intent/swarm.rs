@@ -1,5 +1,6 @@
 //! The swarm itself: init, update, leave.
 
+use super::network;
 use crate::domain::change::{Change, Key};
 use crate::domain::cluster::{CLUSTER_NAME, ClusterSpec, NODE_CERT_EXPIRY_MIN};
 use crate::domain::intent::{NewSwarm, SwarmUpdate};
@@ -11,7 +12,7 @@ use crate::plan::Context;
 /// Protocols of outside certificate authorities that have a name in the API.
 const PROTOCOLS: &[&str] = &["cfssl"];
 
-pub(super) fn init(view: &View, new: NewSwarm) -> Result<Vec<Change>, Refusal> {
+pub(super) fn init(view: &View, new: NewSwarm, ctx: Context<'_>) -> Result<Vec<Change>, Refusal> {
     if view.cluster().is_some() {
         return Err(Refusal::in_a_swarm());
     }
@@ -31,7 +32,9 @@ pub(super) fn init(view: &View, new: NewSwarm) -> Result<Vec<Change>, Refusal> {
         layer: Layer::Front,
     })?;
     let key = Key::Cluster(new.cluster.id);
-    Ok(vec![new.cluster.into(), new.node.into(), Change::PutPayload(key, new.signing_key)])
+    let networks = network::of_new_swarm(&new.cluster, new.node, ctx)?;
+    let cluster = [new.cluster.into(), Change::PutPayload(key, new.signing_key)];
+    Ok(cluster.into_iter().chain(networks).collect())
 }
 
 pub(super) fn update(view: &View, update: SwarmUpdate) -> Result<Vec<Change>, Refusal> {

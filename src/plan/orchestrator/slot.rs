@@ -188,6 +188,8 @@ pub(super) fn make(service: &Service, key: SlotKey, start: Start, ctx: Context<'
         ran_at: None,
         desired_state: TaskState::Ready,
         endpoint_spec: service.spec.endpoint_spec.clone(),
+        endpoint: None,
+        networks: Vec::new(),
         generic_resources: Vec::new(),
         registry_auth: service.registry_auth.clone(),
         not_before,

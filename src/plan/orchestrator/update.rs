@@ -169,7 +169,7 @@ fn stop(view: &View, service: &Service, failed: TaskId, ctx: Context<'_>) -> Cha
     let mut text = format!("update paused {of_task}");
     let goes_back = config(service).failure_action == Some(FailureAction::Rollback);
     if let Some(previous) = service.previous_spec.as_ref().filter(|_| goes_back) {
-        match service_spec::check_references(view, previous) {
+        match service_spec::check_references(view, service.id, previous) {
             Ok(()) => return roll_back(service, previous, &of_task, ctx),
             Err(missing) => text.push_str(&format!(", not rolled back: {}", missing.message)),
         }

@@ -117,6 +117,7 @@ fn steps<'v>(
     let at_work = agents.values().filter(|agent| agent.is_up && !agent.hangs);
     at_work
         .flat_map(|agent| view.tasks_of_node(agent.id))
+        .filter(|task| !view.is_held_back(task))
         .filter_map(|task| Some((task.clone(), step(task)?)))
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use purser::domain::change::{Changed, Object};
 use purser::domain::constraint::Constraint;
+use purser::domain::endpoint::PublishMode;
 use purser::domain::id::NodeId;
 use purser::domain::node::{Availability, Node, NodeState};
 use purser::domain::service::{
@@ -194,7 +195,10 @@ fn task_faults(view: &View, task: &Task) -> impl Iterator<Item = String> {
             task.status.state.is_terminal() && task.desired_state != TaskState::Ready,
             "wanted although it ended",
         ),
-        (task.status.state == TaskState::New, "not looked at by the allocator"),
+        (
+            task.status.state == TaskState::New && task.status.err.is_empty(),
+            "not looked at by the allocator",
+        ),
         (
             task.status.state == TaskState::Pending && task.status.err.is_empty(),
             "waits without an explanation",
@@ -295,7 +299,8 @@ fn node_faults(view: &View, node: &Node) -> Vec<String> {
             task.spec.resources.as_ref().and_then(|resources| resources.reservations.as_ref());
         cpus += reserved.map_or(0, |reserved| reserved.nano_cpus);
         memory += reserved.map_or(0, |reserved| reserved.memory_bytes);
-        for port in task.endpoint_spec.iter().flat_map(|endpoint| &endpoint.ports) {
+        let own = task.endpoint_spec.iter().flat_map(|endpoint| &endpoint.ports);
+        for port in own.filter(|port| port.publish_mode() == PublishMode::Host) {
             if !ports.insert((port.protocol(), port.published_port)) {
                 found.push(format!("{}: its port is taken twice", task.name()));
             }

@@ -9,11 +9,12 @@
 //!   late web.2      what was told to stop there had completed before
 //!   down n1   up n1   hang n1   remove-node n1   label n1 zone=b
 //!   drain n1  pause n1  activate n1
+//!   network back subnet=10.1.0.0/28 range=… gateway=… aux=… ingress=yes   remove-network back
 //!   history 2   restart-manager   advance 5s   watch web   show tasks [web]
 //! ```
 
 use purser::domain::cluster::OrchestrationConfig;
-use purser::domain::id::{NodeId, ServiceId};
+use purser::domain::id::{NetworkId, NodeId, ServiceId};
 use purser::domain::intent::{AuthFrom, Intent, SwarmUpdate};
 use purser::domain::node::{Availability, NodeDescription, NodeSpec, PluginDescription};
 use purser::domain::service::{Global, Platform, ReplicatedJob, Resources, ServiceSpec};
@@ -44,6 +45,11 @@ impl World {
             "remove" => {
                 let id = self.service(named()?)?;
                 self.client(Intent::RemoveService { id })
+            }
+            "network" => self.make_network(named()?, settings),
+            "remove-network" => {
+                let id = self.view.find_network(named()?).map_err(|refusal| refusal.message)?.id;
+                self.client(Intent::RemoveNetwork { id })
             }
             "fail" => {
                 self.end(named()?, Task::is_live, TaskState::Failed, "task: non-zero exit (1)")
@@ -133,6 +139,12 @@ impl World {
         self.client(agent.register())?;
         self.agents.insert(name.into(), agent);
         self.edit_node(name, |spec| spec.labels.extend(labels))
+    }
+
+    fn make_network(&mut self, name: &str, settings: &[&str]) -> Printed {
+        let id = NetworkId::make(&self.entropy);
+        let spec = spec::network(name, settings)?;
+        self.client(Intent::CreateNetwork { id, spec })
     }
 
     fn create(&mut self, verb: &str, name: &str, settings: &[&str]) -> Printed {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use purser::domain::constraint::label;
 use purser::domain::id::NodeId;
+use purser::domain::network::Attachment;
 use purser::domain::service::ModeKind;
 use purser::domain::task::Task;
 use purser::domain::task_state::TaskState;
@@ -38,6 +39,8 @@ impl World {
             "nodes" => self.show_nodes(),
             "spread" => self.show_spread(of),
             "generic" => self.show_generic(),
+            "networks" => self.show_networks(),
+            "addresses" => self.show_addresses(),
             "branches" => self.show_branches(of.ok_or("branches of what?")?)?,
             "lowest" => self.lowest.iter().fold(String::new(), |text, (service, lowest)| {
                 let name = self.view.service(*service).map_or("?", |service| &service.spec.name);
@@ -146,6 +149,51 @@ impl World {
             });
             let has: String = has.collect();
             lines.push(format!("  {} on {node} has{has}\n", self.task_name(task)));
+        }
+        lines.sort();
+        lines.concat()
+    }
+
+    /// Networks with their subnets and VXLAN numbers.
+    fn show_networks(&self) -> String {
+        let mut lines: Vec<String> = Vec::new();
+        for network in self.view.networks() {
+            let subnets: Vec<String> = network
+                .subnets
+                .iter()
+                .map(|config| format!("{} via {}", config.subnet, config.gateway))
+                .collect();
+            let gone = if network.is_removed { " removed" } else { "" };
+            let vnis = &network.vnis;
+            lines.push(format!("  {} {} {vnis:?}{gone}\n", network.spec.name, subnets.join(" ")));
+        }
+        lines.sort();
+        lines.concat()
+    }
+
+    /// Who has which addresses and ports.
+    fn show_addresses(&self) -> String {
+        let places = |places: &[Attachment]| -> String {
+            let known = places.iter().filter_map(|place| {
+                let network = self.view.network(place.network)?;
+                Some(format!(" {}:{}", network.spec.name, place.address?))
+            });
+            known.collect()
+        };
+        let mut lines: Vec<String> = Vec::new();
+        for service in self.view.services() {
+            let Some(endpoint) = &service.endpoint else { continue };
+            let ports: Vec<String> =
+                endpoint.ports.iter().map(|port| format!(" {}", port.published_port)).collect();
+            let name = &service.spec.name;
+            lines.push(format!("  {name}{}{}\n", places(&endpoint.virtual_ips), ports.concat()));
+        }
+        for task in self.view.tasks().filter(|task| !task.status.state.is_terminal()) {
+            let name = self.task_name(task);
+            lines.push(format!("  {name}{}\n", places(&task.networks)));
+        }
+        for node in self.view.nodes() {
+            lines.push(format!("  {}{}\n", self.names[&node.id], places(&node.attachments)));
         }
         lines.sort();
         lines.concat()

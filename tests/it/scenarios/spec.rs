@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use purser::domain::container::{ContainerSpec, Driver, Mount, VolumeOptions};
-use purser::domain::endpoint::{EndpointSpec, PortConfig, PublishMode};
+use purser::domain::endpoint::{EndpointSpec, NetworkAttachmentConfig, PortConfig, PublishMode};
+use purser::domain::network::{IpamConfig, NetworkSpec, OVERLAY, VNI_OPTION};
 use purser::domain::service::{
     DiscreteGenericResource, GenericResource, NamedGenericResource, PlacementPreference, Platform,
     Replicated, Resources, ServiceSpec, SpreadOver, TaskSpec, UpdateConfig,
@@ -79,6 +80,21 @@ pub fn set(spec: &mut ServiceSpec, setting: &str) -> Result<(), String> {
             let target = format!("/{value}");
             container.mounts.push(Mount { target, volume_options, ..Default::default() });
         }
+        "networks" => {
+            let target = |name: &str| NetworkAttachmentConfig {
+                target: name.into(),
+                ..NetworkAttachmentConfig::default()
+            };
+            let names = value.split(',').filter(|name| !name.is_empty());
+            template.networks = names.map(target).collect();
+        }
+        "publish" => {
+            let published_port =
+                u32::try_from(number(value)?).map_err(|error| error.to_string())?;
+            let port = PortConfig { target_port: 80, published_port, ..Default::default() };
+            spec.endpoint_spec = Some(EndpointSpec { ports: vec![port], ..Default::default() });
+        }
+        "endpoint" => spec.endpoint_spec.get_or_insert_default().mode = word(value)?,
         "port" => {
             let port = PortConfig {
                 target_port: 80,
@@ -91,6 +107,33 @@ pub fn set(spec: &mut ServiceSpec, setting: &str) -> Result<(), String> {
         _ => return Err(format!("{key} is no setting")),
     }
     Ok(())
+}
+
+/// The spec of a network: `subnet=` starts another subnet, to which what follows belongs.
+pub fn network(name: &str, settings: &[&str]) -> Result<NetworkSpec, String> {
+    let mut spec =
+        NetworkSpec { name: name.into(), driver: OVERLAY.into(), ..NetworkSpec::default() };
+    for setting in settings {
+        let (key, value) = setting.split_once('=').ok_or(format!("{setting} is no setting"))?;
+        let subnets = &mut spec.ipam.config;
+        if key == "subnet" {
+            subnets.push(IpamConfig { subnet: value.into(), ..IpamConfig::default() });
+            continue;
+        }
+        match (key, subnets.last_mut()) {
+            ("range", Some(subnet)) => subnet.ip_range = value.into(),
+            ("gateway", Some(subnet)) => subnet.gateway = value.into(),
+            ("aux", Some(subnet)) => {
+                subnet.auxiliary_addresses.insert(value.into(), value.into());
+            }
+            ("ingress", _) => spec.ingress = true,
+            ("vni", _) => {
+                spec.options.insert(VNI_OPTION.into(), value.into());
+            }
+            _ => return Err(format!("{key} is no setting")),
+        }
+    }
+    Ok(spec)
 }
 
 /// A setting of the rollout, or of that of a rollback: `rollback.order=start-first`.

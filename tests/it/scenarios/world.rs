@@ -15,7 +15,7 @@ use purser::plan::settle::{Dirty, ROUNDS_MAX, STAGES, Stage, step};
 use purser::plan::{Context, intent};
 
 use super::agent::{self, Agent};
-use super::{check, show};
+use super::{check, check_network, show};
 
 /// What the clock moves by at every write, so that no two objects are made at the same moment.
 const TICK: Nanoseconds = 1_000;
@@ -109,6 +109,7 @@ impl World {
             let reports = agent::reports(&self.view, &self.agents, self.now);
             if reports.is_empty() {
                 self.complaints.extend(check::inspect(&self.view));
+                self.complaints.extend(check_network::inspect(&self.view));
                 return;
             }
             if self.submit(Mover::Agent, Intent::ReportTasks { reports }) != Ok(true) {

@@ -1,0 +1,174 @@
+//! Keeping the indexes: whatever alters an object alters what is derived from it, in one place.
+
+use std::net::Ipv4Addr;
+
+use super::View;
+use crate::domain::change::Object;
+use crate::domain::endpoint::PortConfig;
+use crate::domain::id::{ConfigId, NetworkId, SecretId};
+use crate::domain::name::NameKey;
+use crate::domain::network::Attachment;
+use crate::domain::service::{Service, ServiceSpec};
+use crate::domain::task_state::TaskState;
+
+impl View {
+    pub(super) fn replace(&mut self, old: Option<&Object>, new: Option<&Object>) {
+        if let Some(old) = old {
+            self.take_out(old);
+        }
+        if let Some(new) = new {
+            self.put_in(new);
+        }
+        // Most writes of tasks and nodes change none of their addresses.
+        let (before, after) = (old.map_or(&[][..], held), new.map_or(&[][..], held));
+        if before != after {
+            for place in places(before) {
+                self.addresses.remove(&place);
+            }
+            self.addresses.extend(places(after));
+        }
+    }
+
+    fn take_out(&mut self, object: &Object) {
+        match object {
+            Object::Cluster(_) => self.cluster = None,
+            Object::Node(node) => {
+                self.nodes.remove(&node.id);
+            }
+            Object::Service(service) => {
+                self.services.remove(&service.id);
+                self.service_names.remove(NameKey::fold(&service.spec.name).as_str());
+                for secret in secrets_of(&service.spec) {
+                    self.secret_services.remove(&(secret, service.id));
+                }
+                for config in configs_of(&service.spec) {
+                    self.config_services.remove(&(config, service.id));
+                }
+                for network in networks_of(&service.spec) {
+                    self.network_services.remove(&(network, service.id));
+                }
+                for port in ports_of(service) {
+                    self.ports.remove(&(port.protocol(), port.published_port, service.id));
+                }
+                self.waiting_services.remove(&service.id);
+            }
+            Object::Task(task) => {
+                self.tasks.remove(&task.id);
+                self.service_tasks.remove(&(task.service_id, task.id));
+                self.waiting_tasks.remove(&task.id);
+                if let Some(node) = task.node_id {
+                    self.node_tasks.remove(&(node, task.id));
+                }
+            }
+            Object::Secret(secret) => {
+                self.secrets.remove(&secret.id);
+                self.secret_names.remove(NameKey::fold(&secret.spec.name).as_str());
+            }
+            Object::Config(config) => {
+                self.configs.remove(&config.id);
+                self.config_names.remove(NameKey::fold(&config.spec.name).as_str());
+            }
+            Object::Network(network) => {
+                self.networks.remove(&network.id);
+                self.removed_networks.remove(&network.id);
+                // Its name may be another's since it was removed.
+                if !network.is_removed {
+                    self.network_names.remove(NameKey::fold(&network.spec.name).as_str());
+                }
+                self.ingress = self.ingress.filter(|id| *id != network.id);
+            }
+        }
+    }
+
+    fn put_in(&mut self, object: &Object) {
+        match object {
+            Object::Cluster(cluster) => self.cluster = Some(cluster.clone()),
+            Object::Node(node) => {
+                self.nodes.insert(node.id, node.clone());
+            }
+            Object::Service(service) => {
+                self.service_names.insert(NameKey::new(&service.spec.name), service.id);
+                for secret in secrets_of(&service.spec) {
+                    self.secret_services.insert((secret, service.id));
+                }
+                for config in configs_of(&service.spec) {
+                    self.config_services.insert((config, service.id));
+                }
+                for network in networks_of(&service.spec) {
+                    self.network_services.insert((network, service.id));
+                }
+                for port in ports_of(service) {
+                    self.ports.insert((port.protocol(), port.published_port, service.id));
+                }
+                if service.needs_endpoint() {
+                    self.waiting_services.insert(service.id);
+                }
+                self.services.insert(service.id, service.clone());
+            }
+            Object::Task(task) => {
+                self.service_tasks.insert((task.service_id, task.id));
+                if task.is_wanted() && task.status.state < TaskState::Assigned {
+                    self.waiting_tasks.insert(task.id);
+                }
+                if let Some(node) = task.node_id {
+                    self.node_tasks.insert((node, task.id));
+                }
+                self.tasks.insert(task.id, task.clone());
+            }
+            Object::Secret(secret) => {
+                self.secret_names.insert(NameKey::new(&secret.spec.name), secret.id);
+                self.secrets.insert(secret.id, secret.clone());
+            }
+            Object::Config(config) => {
+                self.config_names.insert(NameKey::new(&config.spec.name), config.id);
+                self.configs.insert(config.id, config.clone());
+            }
+            Object::Network(network) => {
+                if network.is_removed {
+                    self.removed_networks.insert(network.id);
+                } else {
+                    self.network_names.insert(NameKey::new(&network.spec.name), network.id);
+                    self.ingress = network.spec.ingress.then_some(network.id).or(self.ingress);
+                }
+                self.networks.insert(network.id, network.clone());
+            }
+        }
+    }
+}
+
+fn secrets_of(spec: &ServiceSpec) -> impl Iterator<Item = SecretId> + '_ {
+    let references = spec.container().map_or(&[][..], |container| &container.secrets);
+    references.iter().filter_map(|reference| reference.secret_id.parse().ok())
+}
+
+fn configs_of(spec: &ServiceSpec) -> impl Iterator<Item = ConfigId> + '_ {
+    let references = spec.container().map_or(&[][..], |container| &container.configs);
+    references.iter().filter_map(|reference| reference.config_id.parse().ok())
+}
+
+fn networks_of(spec: &ServiceSpec) -> impl Iterator<Item = NetworkId> + '_ {
+    spec.task_template.networks.iter().filter_map(|network| network.target.parse().ok())
+}
+
+/// The published ports that a service wishes for, and those that it has.
+fn ports_of(service: &Service) -> impl Iterator<Item = &PortConfig> {
+    let wished = service.spec.endpoint_spec.as_ref().map_or(&[][..], |endpoint| &endpoint.ports);
+    let given = service.endpoint.as_ref().map_or(&[][..], |endpoint| &endpoint.ports);
+    wished.iter().chain(given).filter(|port| port.published_port != 0)
+}
+
+/// What an object holds addresses by.
+fn held(object: &Object) -> &[Attachment] {
+    match object {
+        Object::Node(node) => &node.attachments,
+        Object::Task(task) if !task.status.state.is_terminal() => &task.networks,
+        Object::Service(service) => {
+            service.endpoint.as_ref().map_or(&[][..], |endpoint| &endpoint.virtual_ips)
+        }
+        _ => &[],
+    }
+}
+
+fn places(attachments: &[Attachment]) -> impl Iterator<Item = (NetworkId, Ipv4Addr)> + '_ {
+    attachments.iter().filter_map(|place| Some((place.network, place.address?.address())))
+}

@@ -1,0 +1,77 @@
+//! The allocator: gives services, tasks and nodes their network resources; new → pending.
+//!
+//! ```text
+//!   network   when it is made: subnets with gateways, VXLAN numbers       (subnet)
+//!   service   a virtual address on each of its networks, published ports  (endpoint, port)
+//!   task      an address on each of its networks                          (task)
+//!   node      an address for the load balancer of each network in use     (node)
+//! ```
+//!
+//! What is given out is written on whom it was given to; the view keeps an index of it, so that
+//! nothing is counted here and a restart gives nothing anew. Addresses go round ([`pool`]): where
+//! the search goes on is written on the network. Whoever gets nothing says so on its tasks, and is
+//! looked at again at every step.
+//!
+//! A network that is removed while tasks on it are still stopping is kept out of sight until the
+//! last of its addresses is free.
+
+mod endpoint;
+mod node;
+mod pool;
+mod port;
+mod subnet;
+mod task;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+pub(super) use endpoint::NO_INGRESS;
+pub(super) use node::welcome;
+pub(super) use subnet::give as give_network;
+
+use self::pool::Pools;
+use self::port::Ports;
+use super::{Context, Planned};
+use crate::domain::change::{Change, Key};
+use crate::domain::endpoint::Endpoint;
+use crate::domain::id::{NodeId, ServiceId};
+use crate::domain::service::Service;
+use crate::domain::view::View;
+
+/// What a task that waits for the scheduler says.
+pub const PENDING_MESSAGE: &str = "pending task scheduling";
+
+/// What services and tasks that wait are given, and these nodes as far as they need it.
+pub fn plan(view: &View, nodes: &BTreeSet<NodeId>, ctx: Context<'_>) -> Planned {
+    let mut planned = Planned::default();
+    for network in view.removed_networks().filter(|network| !view.has_addresses(network.id)) {
+        planned.changes.push(Change::Remove(Key::Network(network.id)));
+    }
+    let mut pools = Pools::of(view);
+    let endpoints = give_endpoints(view, &mut pools, &mut planned);
+    for task in view.waiting_tasks() {
+        planned.changes.extend(task::plan(task, &endpoints, &mut pools));
+    }
+    for node in nodes.iter().filter_map(|id| view.node(*id)) {
+        node::plan(node, &mut pools, ctx, &mut planned);
+    }
+    planned.changes.extend(pools.changes());
+    planned
+}
+
+/// The endpoints of services that had none, or why they have none still.
+type Endpoints = BTreeMap<ServiceId, Result<Arc<Endpoint>, String>>;
+
+fn give_endpoints<'v>(view: &'v View, pools: &mut Pools<'v>, planned: &mut Planned) -> Endpoints {
+    let mut endpoints = Endpoints::new();
+    let mut ports = Ports::default();
+    for service in view.waiting_services() {
+        let given = endpoint::give(service, pools, &mut ports).map(Arc::new);
+        if let Ok(endpoint) = &given {
+            let endpoint = Some(endpoint.clone());
+            planned.changes.push(Service { endpoint, ..Service::clone(service) }.into());
+        }
+        endpoints.insert(service.id, given);
+    }
+    endpoints
+}

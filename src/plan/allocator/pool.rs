@@ -1,0 +1,173 @@
+//! The addresses of networks: the next free one behind the one that was given out last.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use imbl::OrdSet;
+
+use crate::domain::address::Cidr;
+use crate::domain::change::Change;
+use crate::domain::id::NetworkId;
+use crate::domain::network::{Attachment, IpamConfig, Network};
+use crate::domain::view::View;
+
+/// Addresses as they are given out within one step: what the view knows, and what was given since.
+pub(super) struct Pools<'v> {
+    view: &'v View,
+    used: OrdSet<(NetworkId, Ipv4Addr)>,
+    open: BTreeMap<NetworkId, Pool<'v>>,
+}
+
+struct Pool<'v> {
+    network: &'v Network,
+    subnets: Vec<Subnet>,
+    last_given: Option<Ipv4Addr>,
+    /// Nothing was free when last looked.
+    is_full: bool,
+    /// There was no more than the one address that is left for a node.
+    is_full_for_tasks: bool,
+}
+
+/// A subnet and the part of it that addresses are given from.
+struct Subnet {
+    prefix: u8,
+    from: u32,
+    to: u32,
+    /// Addresses that are never given out.
+    reserved: BTreeSet<u32>,
+}
+
+impl<'v> Pools<'v> {
+    pub(super) fn of(view: &'v View) -> Pools<'v> {
+        Pools { view, used: view.addresses().clone(), open: BTreeMap::new() }
+    }
+
+    /// A place on an overlay network with an address that nobody has.
+    ///
+    /// # Errors
+    /// There is none; in words for people.
+    pub(super) fn take(&mut self, network: &'v Network) -> Result<Attachment, String> {
+        self.take_sparing(network, false)
+    }
+
+    /// The same for a task: the last free address of a network is left for a node, or else tasks
+    /// could take all and run nowhere.
+    ///
+    /// # Errors
+    /// There is none, or only that one; in words for people.
+    pub(super) fn take_for_task(&mut self, network: &'v Network) -> Result<Attachment, String> {
+        self.take_sparing(network, true)
+    }
+
+    fn take_sparing(
+        &mut self,
+        network: &'v Network,
+        spares_one: bool,
+    ) -> Result<Attachment, String> {
+        let used = &mut self.used;
+        let pool = self.open.entry(network.id).or_insert_with(|| Pool::of(network));
+        let is_full = pool.is_full || spares_one && pool.is_full_for_tasks;
+        let found = if is_full { None } else { pool.behind(pool.last_given, used) };
+        // Searching on behind the only free one ends at itself.
+        let is_last = |found: Cidr| pool.behind(Some(found.address()), used) == Some(found);
+        let Some(address) = found.filter(|found| !(spares_one && is_last(*found))) else {
+            pool.is_full |= found.is_none() && !is_full;
+            pool.is_full_for_tasks = true;
+            return Err(format!("no free address is left on network {}", network.spec.name));
+        };
+        used.insert((network.id, address.address()));
+        pool.last_given = Some(address.address());
+        Ok(Attachment { network: network.id, address: Some(address) })
+    }
+
+    /// Takes back what was given in this step.
+    pub(super) fn give_back(&mut self, places: &[Attachment]) {
+        for place in places {
+            let Some(address) = place.address else { continue };
+            self.used.remove(&(place.network, address.address()));
+            if let Some(pool) = self.open.get_mut(&place.network) {
+                pool.is_full = false;
+                pool.is_full_for_tasks = false;
+            }
+        }
+    }
+
+    /// The networks that have given out addresses.
+    pub(super) fn changes(self) -> impl Iterator<Item = Change> {
+        let moved = self.open.into_values().filter(|p| p.last_given != p.network.last_given);
+        moved.map(|p| Network { last_given: p.last_given, ..p.network.clone() }.into())
+    }
+
+    pub(super) fn view(&self) -> &'v View {
+        self.view
+    }
+}
+
+impl<'v> Pool<'v> {
+    fn of(network: &'v Network) -> Pool<'v> {
+        Pool {
+            network,
+            subnets: network.subnets.iter().filter_map(Subnet::of).collect(),
+            last_given: network.last_given,
+            is_full: false,
+            is_full_for_tasks: false,
+        }
+    }
+
+    /// The first free address behind this one, from the start again after the end.
+    fn behind(&self, last: Option<Ipv4Addr>, used: &OrdSet<(NetworkId, Ipv4Addr)>) -> Option<Cidr> {
+        let id = self.network.id;
+        let last = last.map(Ipv4Addr::to_bits);
+        let of_last = self
+            .subnets
+            .iter()
+            .position(|subnet| last.is_some_and(|last| (subnet.from..=subnet.to).contains(&last)));
+        let (Some(at), Some(last)) = (of_last, last) else {
+            return self.subnets.iter().find_map(|s| s.free(id, s.from, s.to, used));
+        };
+        let (first, rest) = self.subnets.split_at(at);
+        let (own, behind) = rest.split_first()?;
+        let around = behind.iter().chain(first);
+        own.free(id, last + 1, own.to, used)
+            .or_else(|| around.into_iter().find_map(|s| s.free(id, s.from, s.to, used)))
+            .or_else(|| own.free(id, own.from, last, used))
+    }
+}
+
+impl Subnet {
+    fn of(config: &IpamConfig) -> Option<Subnet> {
+        let subnet = config.subnet_v4()?;
+        let bounds = (subnet.first().to_bits(), subnet.last().to_bits());
+        let range = config.ip_range.parse::<Cidr>().ok().unwrap_or(subnet);
+        let names = config.auxiliary_addresses.values().chain([&config.gateway]);
+        let reserved = names.filter_map(|text| text.parse::<Ipv4Addr>().ok());
+        Some(Subnet {
+            prefix: subnet.prefix(),
+            // The first address names the subnet, the last one is for broadcasts.
+            from: range.first().to_bits().max(bounds.0.saturating_add(1)),
+            to: range.last().to_bits().min(bounds.1.saturating_sub(1)),
+            reserved: reserved.map(Ipv4Addr::to_bits).collect(),
+        })
+    }
+
+    /// The lowest free address of these.
+    fn free(
+        &self,
+        id: NetworkId,
+        from: u32,
+        to: u32,
+        used: &OrdSet<(NetworkId, Ipv4Addr)>,
+    ) -> Option<Cidr> {
+        if from > to {
+            return None;
+        }
+        let bounds = (id, Ipv4Addr::from_bits(from))..=(id, Ipv4Addr::from_bits(to));
+        let mut taken = used.range(bounds).map(|(_, address)| address.to_bits()).peekable();
+        for candidate in from..=to {
+            if taken.next_if_eq(&candidate).is_none() && !self.reserved.contains(&candidate) {
+                return Some(Cidr::new(Ipv4Addr::from_bits(candidate), self.prefix));
+            }
+        }
+        None
+    }
+}

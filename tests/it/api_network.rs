@@ -1,0 +1,376 @@
+//! `/networks`: what a network of the swarm is shown as, and every refusal. And what services have of
+//! networks: targets, addresses, published ports.
+
+use super::api_table::{
+    Case, check, column, delete, filters, get, idle_spec, make_service, post, version,
+};
+use super::kit::eventually;
+use super::kit::http::Client;
+use super::kit::purser::Purser;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+fn overlay(name: &str) -> Value {
+    json!({"Name": name, "Driver": "overlay"})
+}
+
+/// Makes an overlay and gives its id.
+#[track_caller]
+fn make(client: &Client, body: &Value) -> String {
+    let answer = client.post("/networks/create", body);
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    assert_eq!(answer.json()["Warning"], "");
+    answer.json()["Id"].as_str().expect("an id").to_owned()
+}
+
+fn with(name: &str, more: Value) -> Value {
+    let mut body = overlay(name);
+    if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {
+        body.extend(more);
+    }
+    body
+}
+
+fn subnet(config: Value) -> Value {
+    json!({"IPAM": {"Config": [config]}})
+}
+
+/// A service with this laid into its template and its endpoint.
+fn networked(name: &str, networks: &[&str], ports: Value) -> Value {
+    let mut spec = idle_spec(name);
+    let targets: Vec<Value> = networks.iter().map(|name| json!({"Target": name})).collect();
+    spec["TaskTemplate"]["Networks"] = json!(targets);
+    spec["EndpointSpec"] = json!({"Ports": ports});
+    spec
+}
+
+/// The endpoint of a service, once it has one.
+#[track_caller]
+fn endpoint(client: &Client, name: &str) -> Value {
+    eventually(&format!("{name} is reachable"), Duration::from_secs(10), || {
+        let endpoint = client.get(&format!("/services/{name}")).json()["Endpoint"].clone();
+        endpoint["VirtualIPs"].is_array().then_some(endpoint)
+    })
+}
+
+#[test]
+fn a_new_swarm_has_the_network_of_the_routing_mesh() {
+    let purser = Purser::swarm("net-fresh");
+    let client = purser.client();
+    let ingress = r#"{"Name":"ingress","Id":"<id>","Created":"<ts>","Scope":"swarm","Driver":"overlay","EnableIPv4":true,"EnableIPv6":false,"IPAM":{"Driver":"default","Options":null,"Config":[{"Subnet":"10.0.0.0/24","Gateway":"10.0.0.1"}]},"Internal":false,"Attachable":false,"Ingress":true,"ConfigFrom":{"Network":""},"ConfigOnly":false,"Options":{"com.docker.network.driver.overlay.vxlanid_list":"4096"},"Labels":null"#;
+    let shown = format!("{ingress},\"Containers\":{{}}}}");
+    check(
+        &client,
+        vec![
+            get("/networks").shows(200, format!("[{ingress}}}]")),
+            get("/networks/ingress").shows(200, &shown),
+            get("/networks/ingress?scope=swarm&verbose=true").shows(200, &shown),
+            get("/networks/ingress?scope=local").fails(404, "network ingress not found"),
+            // What stands for a network of every engine is not shown.
+            get("/networks/host?scope=swarm").fails(404, "network host not found"),
+            delete("/networks/host").fails(404, "network host not found"),
+        ],
+    );
+}
+
+#[test]
+fn a_network_is_shown_with_what_it_was_given() {
+    let purser = Purser::swarm("net-made");
+    let client = purser.client();
+    let one = make(
+        &client,
+        &with("ov1", json!({"Attachable": true, "Labels": {"a": "b"}, "CheckDuplicate": true})),
+    );
+    let text = r#"{"Name":"ov1","Id":"<id>","Created":"<ts>","Scope":"swarm","Driver":"overlay","EnableIPv4":true,"EnableIPv6":false,"IPAM":{"Driver":"default","Options":null,"Config":[{"Subnet":"10.0.1.0/24","Gateway":"10.0.1.1"}]},"Internal":false,"Attachable":true,"Ingress":false,"ConfigFrom":{"Network":""},"ConfigOnly":false,"Options":{"com.docker.network.driver.overlay.vxlanid_list":"4097"},"Labels":{"a":"b"},"Containers":{}}"#;
+    let config = json!({"Subnet": "10.9.0.0/16", "IPRange": "10.9.1.0/24", "Gateway": "10.9.0.9",
+        "AuxiliaryAddresses": {"printer": "10.9.1.7"}});
+    let options = json!({"encrypted": ""});
+    make(
+        &client,
+        &with("own", json!({"IPAM": {"Config": [config]}, "Options": options, "Internal": true})),
+    );
+    check(&client, vec![get(format!("/networks/{}", &one[..20])).shows(200, text)]);
+    let own = client.get("/networks/own").json();
+    assert_eq!(own["IPAM"]["Config"][0], config);
+    assert_eq!(own["Options"]["encrypted"], "");
+    assert_eq!(own["Options"]["com.docker.network.driver.overlay.vxlanid_list"], "4098");
+    let six = json!({"Subnet": "fd00:7::/64", "Gateway": "fd00:7::1"});
+    make(&client, &with("six", json!({"EnableIPv6": true, "IPAM": {"Config": [six]}})));
+    let subnets = client.get("/networks/six").json()["IPAM"]["Config"].clone();
+    assert_eq!(subnets, json!([{"Subnet": "10.0.2.0/24", "Gateway": "10.0.2.1"}, six]));
+
+    let names = |filter: Value| {
+        let mut names = column(&client.get(&filters("/networks", &filter)), "/Name");
+        names.sort();
+        names.join(" ")
+    };
+    for (filter, expected) in [
+        (json!({}), "ingress ov1 own six"),
+        (json!({"name": ["o"]}), "ov1 own"),
+        (json!({"name": {"^ov1$": true}}), "ov1"),
+        (json!({"id": [&one[..20]]}), "ov1"),
+        (json!({"label": ["a"]}), "ov1"),
+        (json!({"label": ["a="]}), ""),
+        (json!({"label": ["a=b"]}), "ov1"),
+        (json!({"driver": ["bridge"]}), ""),
+        (json!({"scope": ["swarm"], "driver": ["overlay"]}), "ingress ov1 own six"),
+        (json!({"scope": ["local"]}), ""),
+        (json!({"type": ["builtin"]}), ""),
+        (json!({"type": ["custom"]}), "ingress ov1 own six"),
+        (json!({"dangling": ["true"]}), "ov1 own six"),
+        (json!({"dangling": ["false"]}), "ingress"),
+    ] {
+        assert_eq!(names(filter.clone()), expected, "{filter}");
+    }
+    check(
+        &client,
+        vec![
+            get(filters("/networks", &json!({"bogus": ["x"]})))
+                .fails(400, "invalid filter 'bogus'"),
+            get(filters("/networks", &json!({"type": ["x"]})))
+                .fails(400, "invalid filter 'type=x'"),
+            delete("/networks/ov1").is(204),
+            delete("/networks/ov1").fails(404, "network ov1 not found"),
+        ],
+    );
+}
+
+#[test]
+fn what_a_network_may_not_be_is_refused() {
+    let purser = Purser::swarm("net-refused");
+    let client = purser.client();
+    make(&client, &overlay("ov1"));
+    let ingress = client.get("/networks/ingress").json()["Id"].as_str().expect("an id").to_owned();
+    let refused = |body: Value, status, text: &str| -> Case {
+        post("/networks/create", &body).fails(status, text)
+    };
+    let invalid = |body: Value, text: &str| {
+        let text = format!("rpc error: code = InvalidArgument desc = {text}");
+        post("/networks/create", &body).fails(400, text)
+    };
+    let ipam = |config: Value, text: &str| {
+        invalid(with("x", subnet(config)), &format!("ipam configuration: {text}"))
+    };
+    let ten = "10.9.0.0/24";
+    check(
+        &client,
+        vec![
+            refused(overlay("ov1"), 409, "network with name ov1 already exists"),
+            refused(
+                json!({"Name": "ov1", "Driver": "bridge"}),
+                409,
+                "network with name ov1 already exists",
+            ),
+            refused(
+                overlay("OV1"),
+                500,
+                "rpc error: code = Unknown desc = name conflicts with an existing object",
+            ),
+            refused(overlay(""), 400, "invalid name: name is empty"),
+            refused(overlay("host"), 403, "operation is not permitted on predefined host network"),
+            invalid(overlay("a.b"), "name must be valid as a DNS name component"),
+            invalid(
+                with("x", json!({"Ingress": true, "Attachable": true})),
+                "ingress network cannot be attachable",
+            ),
+            refused(
+                with("x", json!({"Ingress": true})),
+                409,
+                &format!(
+                    "rpc error: code = AlreadyExists desc = ingress network ({ingress}) is already \
+                     present"
+                ),
+            ),
+            refused(
+                with("x", json!({"Labels": {"com.docker.swarm.predefined": "true"}})),
+                403,
+                "rpc error: code = PermissionDenied desc = label com.docker.swarm.predefined is \
+                 for internally created predefined networks and cannot be applied by users",
+            ),
+            ipam(json!({}), "invalid subnet "),
+            ipam(json!({"Subnet": "x"}), "invalid subnet x"),
+            ipam(json!({"Subnet": ten, "IPRange": "x"}), "invalid range x"),
+            ipam(
+                json!({"Subnet": ten, "IPRange": "10.8.0.0/28"}),
+                "subnet 10.9.0.0/24 does not contain range 10.8.0.0/28",
+            ),
+            ipam(json!({"Subnet": ten, "Gateway": "x"}), "invalid gateway x"),
+            ipam(
+                json!({"Subnet": ten, "Gateway": "10.8.0.1"}),
+                "subnet 10.9.0.0/24 does not contain gateway 10.8.0.1",
+            ),
+            ipam(
+                json!({"Subnet": "10.0.1.64/26"}),
+                "subnet 10.0.1.64/26 overlaps with 10.0.1.0/24 of network ov1",
+            ),
+            ipam(
+                json!({"Subnet": "10.9.0.0/31"}),
+                "subnet 10.9.0.0/31 has no room for a gateway and a task",
+            ),
+            refused(
+                with("x", json!({"ConfigFrom": {"Network": "y"}})),
+                501,
+                "networks of the swarm cannot take their configuration from one of each node",
+            ),
+            refused(
+                with("x", json!({"IPAM": {"Driver": "zz"}})),
+                501,
+                "IPAM driver \"zz\" is not supported in a swarm",
+            ),
+            refused(
+                json!({"Name": "x", "Scope": "swarm", "Driver": "weave"}),
+                501,
+                "network driver \"weave\" is not supported in a swarm",
+            ),
+            refused(
+                json!({"Name": "x", "Driver": "bridge"}),
+                503,
+                "no engine is attached to this manager",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_network_in_use_stays() {
+    let purser = Purser::swarm("net-used");
+    let client = purser.client();
+    let (one, _) = (make(&client, &overlay("one")), make(&client, &overlay("two")));
+    let web = make_service(&client, &networked("web", &["one"], json!([])));
+    let mesh = make_service(&client, &networked("mesh", &[], json!([{"TargetPort": 80}])));
+    let used = "rpc error: code = FailedPrecondition desc =";
+    check(
+        &client,
+        vec![
+            delete("/networks/one")
+                .fails(400, format!("{used} network {one} is in use by service {web}")),
+            delete("/networks/ingress").fails(
+                400,
+                format!(
+                    "{used} ingress network cannot be removed because service {mesh} depends on it"
+                ),
+            ),
+            delete("/networks/two").is(204),
+            delete("/services/web").is(200),
+            delete("/services/mesh").is(200),
+            delete("/networks/one").is(204),
+            delete("/networks/ingress").is(204),
+            get("/networks").shows(200, "[]"),
+            post("/services/create", &networked("mesh", &[], json!([{"TargetPort": 80}]))).fails(
+                400,
+                format!("{used} service needs ingress network, but no ingress network is present"),
+            ),
+            post("/networks/create", &with("mesh", json!({"Ingress": true}))).is(201),
+            post("/services/create", &networked("mesh", &[], json!([{"TargetPort": 80}]))).is(201),
+        ],
+    );
+}
+
+#[test]
+fn a_service_is_attached_to_what_it_names() {
+    let purser = Purser::swarm("net-service");
+    let client = purser.client();
+    let id = make(&client, &overlay("back"));
+    let ingress = "rpc error: code = InvalidArgument desc = Service cannot be explicitly attached \
+         to the ingress network \"ingress\"";
+    let create = |name: &str, networks: &[&str]| {
+        post("/services/create", &networked(name, networks, json!([])))
+    };
+    check(
+        &client,
+        vec![
+            create("x", &["nonet"]).fails(500, "network nonet not found"),
+            create("x", &["back", "BACK"]).fails(500, "network BACK not found"),
+            create("x", &["ingress"]).fails(400, ingress),
+            create("by-name", &["back"]).is(201),
+            create("by-id", &[&id]).is(201),
+            create("by-prefix", &[&id[..20]]).is(201),
+            create("host", &["host"]).is(201),
+        ],
+    );
+    for name in ["by-name", "by-id", "by-prefix"] {
+        let spec = client.get(&format!("/services/{name}")).json()["Spec"].clone();
+        assert_eq!(spec["TaskTemplate"]["Networks"], json!([{"Target": id}]), "{name}");
+        let endpoint = endpoint(&client, name);
+        assert_eq!(endpoint["VirtualIPs"][0]["NetworkID"], json!(id), "{name}");
+        let address = endpoint["VirtualIPs"][0]["Addr"].as_str().unwrap_or_default().to_owned();
+        assert!(address.starts_with("10.0.1.") && address.ends_with("/24"), "{address}");
+    }
+    // The old place of networks, for old clients.
+    let mut old = idle_spec("old");
+    old["Networks"] = json!([{"Target": "back", "Aliases": ["o"]}]);
+    check(&client, vec![post("/v1.43/services/create", &old).is(201)]);
+    let spec = client.get("/services/old").json()["Spec"].clone();
+    assert_eq!(
+        spec["TaskTemplate"]["Networks"],
+        json!([{"Target": id, "Aliases": ["o"]}]),
+        "{spec}"
+    );
+}
+
+#[test]
+fn ports_are_given_once() {
+    let purser = Purser::swarm("net-ports");
+    let client = purser.client();
+    let port = |target: u16, published: u16, mode: &str| {
+        json!({"Protocol": "tcp",
+        "TargetPort": target, "PublishedPort": published, "PublishMode": mode})
+    };
+    let create = |name: &str, ports: Value| post("/services/create", &networked(name, &[], ports));
+    let id = make_service(&client, &networked("ep", &[], json!([port(80, 0, "ingress")])));
+    let given = endpoint(&client, "ep");
+    assert_eq!(given["Ports"], json!([port(80, 30_000, "ingress")]));
+    assert_eq!(given["Spec"]["Ports"][0]["PublishedPort"], Value::Null);
+    let host = make_service(&client, &networked("ho", &[], json!([port(80, 90, "host")])));
+    let taken = "rpc error: code = InvalidArgument desc = port";
+    check(
+        &client,
+        vec![
+            create("x", json!([port(1, 30_000, "ingress")])).fails(
+                400,
+                format!("{taken} '30000' is already in use by service 'ep' ({id}) as an ingress port"),
+            ),
+            create("x", json!([port(1, 30_000, "host")])).fails(
+                400,
+                format!("{taken} '30000' is already in use by service 'ep' ({id}) as an ingress port"),
+            ),
+            create("x", json!([port(1, 90, "ingress")])).fails(
+                400,
+                format!("{taken} '90' is already in use by service 'ho' ({host}) as a host-published port"),
+            ),
+            create("other", json!([port(1, 90, "host")])).is(201),
+        ],
+    );
+    // An update that leaves it open keeps it; one that names another gives it back.
+    let now = version(&client, "/services/ep");
+    let more = networked("ep", &[], json!([port(80, 0, "ingress"), port(81, 0, "ingress")]));
+    check(&client, vec![post(format!("/services/ep/update?{now}"), &more).is(200)]);
+    eventually("both are given", Duration::from_secs(10), || {
+        let ports = client.get("/services/ep").json()["Endpoint"]["Ports"].clone();
+        (ports == json!([port(80, 30_000, "ingress"), port(81, 30_001, "ingress")])).then_some(())
+    });
+    let now = version(&client, "/services/ep");
+    let other = networked("ep", &[], json!([port(80, 8080, "ingress")]));
+    check(&client, vec![post(format!("/services/ep/update?{now}"), &other).is(200)]);
+    eventually("the other is given", Duration::from_secs(10), || {
+        let ports = client.get("/services/ep").json()["Endpoint"]["Ports"].clone();
+        (ports == json!([port(80, 8080, "ingress")])).then_some(())
+    });
+    check(&client, vec![create("heir", json!([port(1, 30_000, "ingress")])).is(201)]);
+}
+
+#[test]
+fn networks_and_addresses_outlive_a_restart() {
+    let mut purser = Purser::swarm("net-restart");
+    let client = purser.client();
+    make(&client, &overlay("back"));
+    make_service(&client, &networked("web", &["back"], json!([{"TargetPort": 80}])));
+    let before = (endpoint(&client, "web"), client.get("/networks").json());
+    purser.kill();
+    purser.start();
+    let after = (endpoint(&client, "web"), client.get("/networks").json());
+    assert_eq!(before, after);
+    make_service(&client, &networked("next", &["back"], json!([])));
+    let next = endpoint(&client, "next")["VirtualIPs"][0]["Addr"].clone();
+    assert_eq!(next, "10.0.1.3/24", "{before:?}");
+}

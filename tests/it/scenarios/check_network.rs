@@ -1,0 +1,140 @@
+//! The checker of networks: what is given out is given out once, and to whom it should be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use purser::domain::address::Cidr;
+use purser::domain::endpoint::PublishMode;
+use purser::domain::id::NetworkId;
+use purser::domain::network::{Attachment, IpamConfig, Network};
+use purser::domain::task::Task;
+use purser::domain::task_state::TaskState;
+use purser::domain::view::View;
+
+/// What is wrong with the networks of a view whose planners are content.
+pub fn inspect(view: &View) -> Vec<String> {
+    let mut found = addresses(view);
+    found.extend(subnets(view));
+    found.extend(ports(view));
+    found.extend(view.tasks().filter_map(|task| task_fault(view, task)));
+    for node in view.nodes() {
+        for place in &node.attachments {
+            let is_ingress = view.ingress().is_some_and(|network| network.id == place.network);
+            if !is_ingress && !view.tasks_of_node(node.id).any(|task| holds(task, place.network)) {
+                found.push(format!("node {} keeps an address that it does not need", node.id));
+            }
+        }
+    }
+    let kept = view.removed_networks().filter(|network| !view.has_addresses(network.id));
+    found.extend(kept.map(|network| format!("removed network {} is kept", network.spec.name)));
+    found
+}
+
+/// Everyone who holds addresses, in words, with what they hold.
+fn holders(view: &View) -> Vec<(String, &[Attachment])> {
+    let services = view.services().filter_map(|service| {
+        let endpoint = service.endpoint.as_ref()?;
+        Some((service.spec.name.clone(), &endpoint.virtual_ips[..]))
+    });
+    let tasks = view.tasks().filter(|task| !task.status.state.is_terminal());
+    let tasks = tasks.map(|task| (task.name(), &task.networks[..]));
+    let nodes = view.nodes().map(|node| (node.id.to_string(), &node.attachments[..]));
+    services.chain(tasks).chain(nodes).collect()
+}
+
+fn addresses(view: &View) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut given: BTreeMap<(NetworkId, Ipv4Addr), String> = BTreeMap::new();
+    for (who, places) in holders(view) {
+        for place in places {
+            let Some(address) = place.address else { continue };
+            if !view.network(place.network).is_some_and(|network| fits(network, address)) {
+                found.push(format!("{who} has {address}, which its network does not give"));
+            }
+            let taken = given.insert((place.network, address.address()), who.clone());
+            found.extend(taken.map(|other| format!("{who} and {other} both have {address}")));
+        }
+    }
+    if !given.keys().eq(view.addresses().iter()) {
+        found.push("the index of addresses is not what is given out".into());
+    }
+    found
+}
+
+/// True when an address is one of those that a network gives, with the prefix of its subnet.
+fn fits(network: &Network, address: Cidr) -> bool {
+    network.subnets.iter().any(|config| {
+        let Some(subnet) = config.subnet_v4() else { return false };
+        let own = address.address();
+        let range: Cidr = config.ip_range.parse().unwrap_or(subnet);
+        address.subnet() == subnet
+            && ![subnet.first(), subnet.last()].contains(&own)
+            && config.gateway != own.to_string()
+            && range.contains(own)
+            && !config.auxiliary_addresses.values().any(|other| *other == own.to_string())
+    })
+}
+
+fn subnets(view: &View) -> Vec<String> {
+    let mut found = Vec::new();
+    let (mut vnis, mut taken) = (BTreeSet::new(), Vec::<Cidr>::new());
+    for network in view.networks() {
+        let name = &network.spec.name;
+        let of_it: Vec<Cidr> = network.subnets.iter().filter_map(IpamConfig::subnet_v4).collect();
+        if of_it.len() != network.vnis.len() || !network.vnis.iter().all(|vni| vnis.insert(*vni)) {
+            found.push(format!("{name} does not have VXLAN numbers of its own"));
+        }
+        for subnet in of_it {
+            if taken.iter().any(|o| o.contains(subnet.first()) || subnet.contains(o.first())) {
+                found.push(format!("{name} shares {subnet}"));
+            }
+            taken.push(subnet);
+        }
+    }
+    found
+}
+
+fn ports(view: &View) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut taken = BTreeSet::new();
+    for service in view.services() {
+        for port in service.endpoint.iter().flat_map(|endpoint| &endpoint.ports) {
+            let is_meshed = port.publish_mode() == PublishMode::Ingress;
+            if is_meshed && !taken.insert((port.protocol(), port.published_port)) {
+                found.push(format!("{} shares port {}", service.spec.name, port.published_port));
+            }
+            if is_meshed && port.published_port == 0 {
+                found.push(format!("a port of {} is open", service.spec.name));
+            }
+        }
+    }
+    found
+}
+
+fn task_fault(view: &View, task: &Task) -> Option<String> {
+    let wrong = |what: &str| Some(format!("{}: {what}", task.name()));
+    if task.status.state < TaskState::Pending || !task.is_live() {
+        return None;
+    }
+    let has = |id: &str| task.networks.iter().any(|place| place.network.as_str() == id);
+    if !task.spec.networks.iter().all(|network| has(&network.target)) {
+        return wrong("not on all its networks");
+    }
+    if view.is_held_back(task) {
+        let is_said = task.status.err.starts_with("its node waits");
+        return if is_said { None } else { wrong("it is held back and nobody says so") };
+    }
+    if task.status.state < TaskState::Assigned {
+        return None;
+    }
+    let node = task.node_id.and_then(|id| view.node(id))?;
+    let mut with_address = task.networks.iter().filter(|place| place.address.is_some());
+    let is_ready =
+        with_address.all(|place| node.attachments.iter().any(|own| own.network == place.network));
+    if is_ready { None } else { wrong("it runs where its node has no address") }
+}
+
+fn holds(task: &Task, network: NetworkId) -> bool {
+    let is_there = task.status.state >= TaskState::Assigned && !task.status.state.is_terminal();
+    is_there && task.networks.iter().any(|place| place.network == network)
+}
