@@ -33,8 +33,9 @@ pub fn move_of(mover: Mover, changed: &Changed, view: &View) -> Option<String> {
             if is_beside && is_first && !service.is_some_and(|service| starts_first(service)) {
                 return wrong(new, "made beside another".into());
             }
-            let is_over = slot_mates(view, new).any(|mate| is_done(view, mate));
-            if is_over || !service.is_some_and(|service| service.is_of_run(new)) {
+            let is_done = |mate: &Task| service.is_some_and(|service| service.is_done_by(mate));
+            let is_of_run = service.is_some_and(|service| service.is_of_run(new));
+            if !is_of_run || slot_mates(view, new).any(is_done) {
                 return wrong(new, "made for a run that has no use for it".into());
             }
             let is_crowded = service.is_some_and(|service| is_crowded(view, service, changed.at));
@@ -62,7 +63,8 @@ pub fn move_of(mover: Mover, changed: &Changed, view: &View) -> Option<String> {
             if old.is_wanted() || on_a_node {
                 return wrong(old, format!("deleted by {mover:?} while it may run"));
             }
-            let has_slot = slot_of(view, old).1.is_none_or(|node| view.node(node).is_some());
+            let service = view.service(old.service_id).map(|service| &**service);
+            let has_slot = slot_of(service, old).1.is_none_or(|node| view.node(node).is_some());
             if is_done(view, old) && has_slot && old.desired_state < TaskState::Remove {
                 return wrong(old, "deleted although it tells what its job has done".into());
             }
@@ -80,8 +82,7 @@ fn gives_up_service(old: &Task, new: &Task, view: &View) -> bool {
     let Some(service) = view.service(new.service_id) else { return false };
     let node = new.node_id.and_then(|id| view.node(id));
     let stays = node.is_some_and(|node| keeps_tasks(node) && fits(&new.spec, node));
-    let is_served = slot_mates(view, new).any(runs);
-    is_stopped && starts_first(service) && stays && !is_served
+    is_stopped && starts_first(service) && stays && !slot_mates(view, new).any(runs)
 }
 
 /// True when the rollout of a service starts the new task of a slot first.
@@ -102,15 +103,15 @@ fn starts_first(service: &Service) -> bool {
 
 /// The other tasks of a task's slot.
 fn slot_mates<'v>(view: &'v View, task: &'v Task) -> impl Iterator<Item = &'v Task> {
-    let slot = slot_of(view, task);
+    let service = view.service(task.service_id).map(|service| &**service);
+    let slot = slot_of(service, task);
     view.tasks_of_service(task.service_id)
         .map(|other| &**other)
-        .filter(move |other| slot_of(view, other) == slot && other.id != task.id)
+        .filter(move |other| slot_of(service, other) == slot && other.id != task.id)
 }
 
 /// What tells the slots of a service apart.
-fn slot_of(view: &View, task: &Task) -> (u64, Option<NodeId>) {
-    let service = view.service(task.service_id);
+fn slot_of(service: Option<&Service>, task: &Task) -> (u64, Option<NodeId>) {
     let is_by_node = service.is_some_and(|service| service.spec.mode.kind().is_by_node());
     (task.slot, task.node_id.filter(|_| is_by_node))
 }
@@ -141,7 +142,8 @@ pub fn inspect(view: &View) -> Vec<String> {
     let mut slots: BTreeMap<_, Vec<&Task>> = BTreeMap::new();
     let mut ended: BTreeMap<_, usize> = BTreeMap::new();
     for task in view.tasks() {
-        let slot = (task.service_id, slot_of(view, task));
+        let service = view.service(task.service_id).map(|service| &**service);
+        let slot = (task.service_id, slot_of(service, task));
         if !task.is_wanted() {
             let is_history = task.status.state.is_terminal() && !is_done(view, task);
             *ended.entry(slot).or_default() += usize::from(is_history);
@@ -268,7 +270,7 @@ pub fn slots_of(
     is_like: impl Fn(&Task) -> bool,
 ) -> BTreeSet<(u64, Option<NodeId>)> {
     let tasks = view.tasks_of_service(service.id).filter(|task| is_like(task));
-    tasks.map(|task| slot_of(view, task)).collect()
+    tasks.map(|task| slot_of(Some(service), task)).collect()
 }
 
 /// True for a task that was told to stop and has not said that it did.
