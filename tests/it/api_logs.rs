@@ -19,20 +19,20 @@ fn a_request_for_logs_that_is_wrong_is_refused() {
     }
     let mut cases = Vec::new();
     for (kind, path) in [("service", "/services"), ("task", "/tasks")] {
-        let missing = format!("{kind} x not found");
+        let missing = format!("{kind} X not found");
         let none = ["", "?", "?stdout=0&stderr=false", "?stdout=no&stderr=None&follow=1&since=z"];
         for query in none {
-            cases.push(get(format!("{path}/x/logs{query}")).fails(400, NO_STREAM));
+            cases.push(get(format!("{path}/X/logs{query}")).fails(400, NO_STREAM));
         }
         for bad in ["abc", "1.x", "-", "5m", "1.1234567890"] {
             let start = format!("invalid value for \"since\": invalid timestamp \"{bad}\": ");
-            let path = format!("{path}/x/logs?stderr=1&since={bad}&tail=x");
+            let path = format!("{path}/X/logs?stderr=1&since={bad}&tail=x");
             cases.push(get(path).fails_with(400, start));
         }
         for fine in
             ["stdout=1", "stderr=True&since=0&tail=all", "stdout=1&tail=x", "stdout=1&tail=-1"]
         {
-            cases.push(get(format!("{path}/x/logs?{fine}")).fails(404, &missing));
+            cases.push(get(format!("{path}/X/logs?{fine}")).fails(404, &missing));
         }
     }
     let no_number = "tail value must be a positive integer or \"all\"";
