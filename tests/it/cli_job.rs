@@ -4,10 +4,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use purser::wire::proto::{Task, TaskState};
 use serde_json::{Value, json};
 
-use crate::kit::agent::Habits;
 use crate::kit::agent::cluster::Cluster;
+use crate::kit::agent::{Agent, Habits};
 use crate::kit::docker::docker;
 use crate::kit::eventually;
 use crate::kit::purser::Purser;
@@ -117,12 +118,11 @@ fn job_fails_as_often_as_it_may() {
         "-d --name sum --mode replicated-job --restart-condition on-failure \
          --restart-max-attempts 1 --restart-delay 10ms redis:alpine",
     );
-    use purser::wire::proto::TaskState;
     let mut failed = Vec::new();
     for _ in 0..2 {
         let task = engine.until("a task to complete", |seen| {
             let tasks = seen.model.tasks_of("sum");
-            let wanted = |task: &&&purser::wire::proto::Task| {
+            let wanted = |task: &&&Task| {
                 task.desired_state() == TaskState::Complete && !failed.contains(&task.id)
             };
             tasks.iter().find(wanted).map(|task| task.id.clone())
@@ -180,4 +180,39 @@ fn job_options_are_kept_and_what_jobs_do_not_have_is_refused() {
     );
     let refusal = docker(&socket, "service scale -d scan=2").refused();
     assert_eq!(refusal, "scan: scale can only be used with replicated or replicated-job mode");
+}
+
+#[test]
+fn job_counts_a_completion_that_is_reported_twice_once() {
+    let cluster = Cluster::new("job-late");
+    let socket = cluster.purser.socket();
+    cluster.set_heartbeat(Duration::from_millis(200));
+    let silent = Habits { reports: false, ..Habits::default() };
+    let engine = || cluster.join().expect("admitted").open(&silent).expect("a session");
+    let mut engines = vec![engine()];
+    create(&socket, "-d --name sum --mode replicated-job --restart-delay 10ms redis:alpine");
+    let task_of = |engine: &Agent| {
+        engine.until("a task to complete", |seen| {
+            let tasks = seen.model.tasks_of("sum");
+            let wanted = tasks.iter().find(|task| task.desired_state() == TaskState::Complete);
+            wanted.map(|task| task.id.clone())
+        })
+    };
+    let first = task_of(&engines[0]);
+    engines[0].report(&first, TaskState::Running).expect("believed");
+    // The node is lost for a while, and its task with it.
+    let lost = engines.remove(0).member.clone();
+    cluster.until_node(&lost.node_id, "down");
+    engines.push(engine());
+    let second = task_of(&engines[0]);
+    for state in [TaskState::Running, TaskState::Complete] {
+        engines[0].report(&second, state).expect("believed");
+    }
+    until_listed(&socket, "sum replicated job 1/1 (1/1 completed)");
+    let back = lost.open(&silent).expect("a session");
+    back.report(&first, TaskState::Complete).expect("believed");
+    until_listed(&socket, "sum replicated job 0/1 (1/1 completed)");
+    let states: Vec<Value> =
+        cluster.tasks("sum").iter().map(|task| task["Status"]["State"].clone()).collect();
+    assert_eq!(states, ["complete", "complete"]);
 }
