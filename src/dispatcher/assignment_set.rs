@@ -1,6 +1,7 @@
 //! What a node should hold, and the difference to what it holds. Pure: streams are not known here.
 //!
-//! A node holds its tasks from the moment they are assigned until they are deleted. It gets a
+//! A node holds its tasks from the moment they are assigned, and it has an address on each of their
+//! networks, until they are deleted. It gets a
 //! secret or config when a task that is to run there references it, and keeps it until the last
 //! task that does has ended.
 
@@ -47,7 +48,7 @@ impl Wanted {
     pub(super) fn of(view: &View, node: NodeId) -> Wanted {
         let mut wanted = Wanted::default();
         for task in view.tasks_of_node(node) {
-            if task.status.state < TaskState::Assigned {
+            if task.status.state < TaskState::Assigned || view.is_held_back(task) {
                 continue;
             }
             wanted.tasks.insert(task.id, task.desired_state);
@@ -106,7 +107,9 @@ mod tests {
     use super::*;
     use crate::dispatcher::fixture::{self, config, config_id, secret, secret_id, task_id};
     use crate::domain::change::Change;
+    use crate::domain::id::NetworkId;
     use crate::domain::meta::{Stamp, Version};
+    use crate::domain::network::Attachment;
     use crate::domain::time::Timestamp;
     use TaskState::*;
 
@@ -238,6 +241,28 @@ mod tests {
         node.after(&[secret(1)]);
         node.held.note_grant(Key::Secret(secret_id(1)));
         assert_eq!(node.after(&[]), "-s1");
+    }
+
+    #[test]
+    fn a_task_is_held_back_until_its_node_has_an_address_on_its_network() {
+        let mut follower = Follower::default();
+        let network = NetworkId::derive([7; 17]);
+        let place = |address: &str| Attachment { network, address: address.parse().ok() };
+        let on_network = |state, desired| {
+            let task = fixture::task(node(1), 1, state, desired, &[1]);
+            Change::from(Task { networks: vec![place("10.0.1.2/24")], ..task })
+        };
+        assert_eq!(follower.after(&[secret(1), on_network(Assigned, Running)]), "");
+        assert_eq!(follower.after(&[fixture::node(node(1), vec![]).into()]), "");
+        let attached = fixture::node(node(1), vec![place("10.0.1.3/24")]);
+        assert_eq!(follower.after(&[attached.into()]), "+s1 +t1");
+        assert_eq!(follower.after(&[on_network(Running, Shutdown)]), "+t1");
+        let ended = [on_network(Shutdown, Shutdown), fixture::node(node(1), vec![]).into()];
+        assert_eq!(follower.after(&ended), "-s1", "the task is there until it is deleted");
+
+        let mut follower = Follower::default();
+        assert_eq!(follower.after(&[on_network(Assigned, Running)]), "");
+        assert_eq!(follower.after(&[on_network(Assigned, Remove)]), "+t1", "who else would end it");
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl Assignments {
             chain.push(change, len).await?;
         }
         for task in difference.put_tasks.iter().filter_map(|id| view.task(*id)) {
-            chain.push(wire::session::update_task(wire::task::task(task)), 0).await?;
+            chain.push(wire::session::update_task(wire::task::task(task, view)), 0).await?;
         }
         for id in &difference.remove_tasks {
             chain.push(wire::session::remove_task(*id), 0).await?;

@@ -12,7 +12,8 @@ use crate::domain::config::{Config, ConfigSpec};
 use crate::domain::container::{ConfigReference, ContainerSpec};
 use crate::domain::id::{ConfigId, NodeId, SecretId, ServiceId, TaskId};
 use crate::domain::meta::Version;
-use crate::domain::node::Availability;
+use crate::domain::network::Attachment;
+use crate::domain::node::{Availability, Node, NodeRole, NodeSpec, NodeState, NodeStatus};
 use crate::domain::secret::{Fingerprint, Secret, SecretReference, SecretSpec};
 use crate::domain::service::{RegistryAuth, TaskSpec};
 use crate::domain::task::{Task, TaskStatus};
@@ -102,6 +103,25 @@ pub fn task(
         ran_at: None,
         restarts: Default::default(),
         job_iteration: None,
+    }
+}
+
+/// A node with these places on networks.
+pub fn node(id: NodeId, attachments: Vec<Attachment>) -> Node {
+    Node {
+        id,
+        meta: Default::default(),
+        spec: NodeSpec {
+            name: String::new(),
+            labels: Default::default(),
+            role: NodeRole::Worker,
+            availability: Availability::Active,
+        },
+        description: None,
+        status: NodeStatus { state: NodeState::Ready, message: String::new(), addr: String::new() },
+        manager: None,
+        certificate: Default::default(),
+        attachments,
     }
 }
 

@@ -10,6 +10,7 @@ use super::feed::{self, Feed, Sender};
 use super::peer::cluster;
 use crate::domain::cluster::Cluster;
 use crate::domain::id::NodeId;
+use crate::domain::network::Attachment;
 use crate::domain::network_keys::NetworkKeys;
 use crate::domain::node::{Certificate, Node, NodeSpec};
 use crate::domain::view::View;
@@ -30,6 +31,8 @@ pub(super) struct Messages {
 struct Content {
     spec: NodeSpec,
     certificate: Certificate,
+    /// A network does not change while it is in use, so its place stands for it.
+    attachments: Vec<Attachment>,
     root_ca: String,
     advertise_addr: String,
     network_keys: Option<NetworkKeys>,
@@ -53,12 +56,13 @@ impl Messages {
             let content = Content {
                 spec: node.spec.clone(),
                 certificate: node.certificate.clone(),
+                attachments: node.attachments.clone(),
                 root_ca: cluster.root_ca.clone(),
                 advertise_addr: cluster.advertise_addr.clone(),
                 network_keys: cluster.network_keys.clone(),
             };
             if sent.as_ref() != Some(&content) {
-                let message = match self.message(node, cluster) {
+                let message = match self.message(&view, node, cluster) {
                     Ok(message) => message,
                     Err(status) => return Some(status),
                 };
@@ -77,14 +81,19 @@ impl Messages {
         Ok((node.ok_or_else(|| Status::not_found("the node has been removed"))?, cluster))
     }
 
-    fn message(&self, node: &Node, cluster: &Cluster) -> Result<SessionMessage, Status> {
+    fn message(
+        &self,
+        view: &View,
+        node: &Node,
+        cluster: &Cluster,
+    ) -> Result<SessionMessage, Status> {
         // An engine forgets every manager that is not in the list, so the list is never empty.
         let addr: SocketAddr = cluster
             .advertise_addr
             .parse()
             .map_err(|_| Status::internal("the manager's address is not an address"))?;
         let manager = wire::session::Manager { node_id: cluster.manager, addr };
-        let node = wire::node::node(node);
+        let node = wire::node::node(node, view);
         Ok(wire::session::session_message(
             self.session.id,
             node,

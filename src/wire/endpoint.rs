@@ -3,15 +3,31 @@
 use super::common::{NAME_LEN_MAX, text};
 use super::proto;
 use crate::domain::endpoint::{
-    EndpointSpec, NetworkAttachmentConfig, PortConfig, Protocol, PublishMode, ResolutionMode,
+    Endpoint, EndpointSpec, NetworkAttachmentConfig, PortConfig, Protocol, PublishMode,
+    ResolutionMode,
 };
 
-/// The endpoint of a task. Its ports are those of the spec as they stand: a host-mode port that is
-/// 0 is chosen by the engine. Without overlay networks there are no virtual addresses.
-pub(super) fn endpoint(spec: &EndpointSpec) -> proto::Endpoint {
-    let message = endpoint_spec(spec);
-    let ports = message.ports.clone();
-    proto::Endpoint { spec: Some(message), ports, virtual_ips: Vec::new() }
+/// The endpoint of a task: what its spec says, and what its service was given. Ports that were given
+/// for another spec do not count. A host-mode port that is 0 is chosen by the engine.
+pub(super) fn endpoint(
+    spec: Option<&EndpointSpec>,
+    given: Option<&Endpoint>,
+) -> Option<proto::Endpoint> {
+    if spec.is_none() && given.is_none() {
+        return None;
+    }
+    let own = given.filter(|given| given.spec.as_ref() == spec).map(|given| &given.ports);
+    let ports = own.or(spec.map(|spec| &spec.ports)).map_or(&[][..], Vec::as_slice);
+    let places = given.map_or(&[][..], |given| &given.virtual_ips);
+    let virtual_ips = places.iter().filter_map(|place| {
+        let addr = place.address?.to_string();
+        Some(proto::endpoint::VirtualIp { network_id: place.network.to_string(), addr })
+    });
+    Some(proto::Endpoint {
+        spec: Some(endpoint_spec(spec.unwrap_or(&EndpointSpec::default()))),
+        ports: ports.iter().map(port).collect(),
+        virtual_ips: virtual_ips.collect(),
+    })
 }
 
 fn endpoint_spec(spec: &EndpointSpec) -> proto::EndpointSpec {
@@ -78,6 +94,7 @@ pub(super) fn attachment(config: &NetworkAttachmentConfig) -> proto::NetworkAtta
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::network::Attachment;
 
     #[test]
     fn ports_survive_both_ways_with_their_defaults_applied() {
@@ -125,11 +142,38 @@ mod tests {
                 ..Default::default()
             }],
         };
-        let message = endpoint(&spec);
+        let message = endpoint(Some(&spec), None).expect("there is a spec");
         let inner = message.spec.expect("an endpoint has its spec");
         assert!(inner.mode() == proto::endpoint_spec::ResolutionMode::Dnsrr);
         assert!(inner.ports == message.ports);
         assert_eq!(message.ports[0].published_port, 8080);
         assert!(message.virtual_ips.is_empty());
+        assert!(endpoint(None, None).is_none());
+    }
+
+    #[test]
+    fn an_endpoint_has_the_ports_and_addresses_that_were_given() {
+        let open = PortConfig { target_port: 80, ..Default::default() };
+        let spec = EndpointSpec { ports: vec![open.clone()], ..Default::default() };
+        let network = crate::wire::fixture::network().id;
+        let mut given = Endpoint {
+            spec: Some(spec.clone()),
+            networks: vec![network.to_string()],
+            ports: vec![PortConfig { published_port: 30_000, ..open }],
+            virtual_ips: vec![Attachment { network, address: "10.0.1.2/24".parse().ok() }],
+        };
+        let message = endpoint(Some(&spec), Some(&given)).expect("there is a spec");
+        assert_eq!(message.ports[0].published_port, 30_000);
+        assert_eq!(message.spec.map(|spec| spec.ports[0].published_port), Some(0));
+        let virtual_ip = &message.virtual_ips[0];
+        assert_eq!((&*virtual_ip.network_id, &*virtual_ip.addr), (network.as_str(), "10.0.1.2/24"));
+
+        given.spec = None;
+        let message = endpoint(Some(&spec), Some(&given)).expect("there is a spec");
+        assert_eq!(message.ports[0].published_port, 0, "they are of another spec");
+        given.ports.clear();
+        let message = endpoint(None, Some(&given)).expect("there are addresses");
+        assert!(message.spec.is_some() && message.ports.is_empty());
+        assert_eq!(message.virtual_ips.len(), 1);
     }
 }

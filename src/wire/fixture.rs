@@ -7,14 +7,16 @@ use std::sync::Arc;
 use crate::domain::config::{Config, ConfigSpec};
 use crate::domain::container::*;
 use crate::domain::endpoint::*;
-use crate::domain::id::{ConfigId, NodeId, SecretId, ServiceId, TaskId};
+use crate::domain::id::{ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId};
 use crate::domain::meta::{Meta, Version};
+use crate::domain::network::*;
 use crate::domain::node::*;
 use crate::domain::secret::{FileTarget, Fingerprint, Secret, SecretReference, SecretSpec};
 use crate::domain::service::*;
 use crate::domain::task::{ContainerStatus, Restarts, Task, TaskStatus};
 use crate::domain::task_state::TaskState;
 use crate::domain::time::Timestamp;
+use crate::domain::view::View;
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -184,7 +186,7 @@ pub fn task_spec() -> TaskSpec {
             platforms: vec![platform()],
         }),
         networks: vec![NetworkAttachmentConfig {
-            target: "net".into(),
+            target: network().id.to_string(),
             aliases: strings(["alias"]),
             driver_opts: labels(),
         }],
@@ -251,7 +253,7 @@ pub fn task() -> Task {
             ports: vec![port()],
         }),
         endpoint: None,
-        networks: Vec::new(),
+        networks: vec![place("10.0.1.4/24")],
         generic_resources: vec![GenericResource {
             named_resource_spec: Some(NamedGenericResource {
                 kind: "gpu".into(),
@@ -322,8 +324,53 @@ pub fn node() -> Node {
             chain: "chain".into(),
             not_after: 0,
         },
-        attachments: Vec::new(),
+        attachments: vec![place("10.0.1.5/24")],
     }
+}
+
+/// An overlay with every field set.
+pub fn network() -> Network {
+    let four = IpamConfig {
+        subnet: "10.0.1.0/24".into(),
+        ip_range: "10.0.1.128/25".into(),
+        gateway: "10.0.1.1".into(),
+        auxiliary_addresses: BTreeMap::from([("printer".into(), "10.0.1.200".into())]),
+    };
+    let six = IpamConfig { subnet: "fd00::/64".into(), ..IpamConfig::default() };
+    Network {
+        id: NetworkId::derive([9; 17]),
+        meta: meta(),
+        spec: NetworkSpec {
+            name: "back".into(),
+            labels: labels(),
+            driver: OVERLAY.into(),
+            options: BTreeMap::from([("encrypted".into(), String::new())]),
+            ipam: Ipam {
+                driver: "default".into(),
+                options: BTreeMap::new(),
+                config: vec![six.clone()],
+            },
+            enable_ipv6: true,
+            internal: true,
+            attachable: true,
+            ingress: false,
+        },
+        vnis: vec![4097],
+        subnets: vec![four, six],
+        last_given: "10.0.1.5".parse().ok(),
+        is_removed: false,
+    }
+}
+
+fn place(address: &str) -> Attachment {
+    Attachment { network: network().id, address: address.parse().ok() }
+}
+
+/// A view that has the network.
+pub fn view() -> View {
+    let mut view = View::default();
+    view.load(&network().into());
+    view
 }
 
 pub fn description() -> NodeDescription {

@@ -44,6 +44,7 @@ pub mod config;
 pub mod secret;
 
 pub mod log;
+pub mod network;
 pub mod node;
 
 mod common;

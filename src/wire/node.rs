@@ -1,11 +1,13 @@
 //! Nodes: what a node is told of itself, and what it says of itself.
 
 use super::common::{NAME_LEN_MAX, annotations, meta, platform_from, resources_from, text, whole};
+use super::network::attachments;
 use super::proto;
 use crate::domain::node::{
     Availability, EngineDescription, IssuanceState, Node, NodeDescription, NodeState, NodeStatus,
     PluginDescription, TlsInfo,
 };
+use crate::domain::view::View;
 
 /// Bytes of a host name: the longest that DNS allows.
 const HOSTNAME_LEN_MAX: usize = 255;
@@ -27,8 +29,8 @@ const ISSUER_LEN_MAX: usize = 4096;
 
 /// The message of a node, whole. On the wire every node is a worker, the manager's own included: an
 /// engine that is called a manager starts a raft member of its own. What the node said of itself is
-/// not repeated to it, and it has no attachments as long as purser has no networks of its own.
-pub fn node(node: &Node) -> proto::Node {
+/// not repeated to it.
+pub fn node(node: &Node, view: &View) -> proto::Node {
     let spec = &node.spec;
     proto::Node {
         id: node.id.to_string(),
@@ -45,8 +47,8 @@ pub fn node(node: &Node) -> proto::Node {
         attachment: None,
         certificate: Some(certificate(node)),
         role: proto::NodeRole::Worker.into(),
-        attachments: Vec::new(),
-        vxlan_udp_port: 0,
+        attachments: attachments(view, &node.attachments, &[]),
+        vxlan_udp_port: view.cluster().map_or(0, |cluster| cluster.data_path_port),
     }
 }
 
@@ -196,7 +198,7 @@ mod tests {
     #[test]
     fn the_managers_own_node_is_a_worker_on_the_wire() {
         let stored = fixture::node();
-        let message = proto::Node::decode(&*node(&stored).encode_to_vec());
+        let message = proto::Node::decode(&*node(&stored, &fixture::view()).encode_to_vec());
         let message = message.expect("what is encoded can be read");
         let worker = proto::NodeRole::Worker as i32;
         assert_eq!((&*message.id, message.role), (stored.id.as_str(), worker));
@@ -215,6 +217,8 @@ mod tests {
         let status = message.status.expect("sent");
         assert_eq!((status.state, &*status.message, &*status.addr), (2, "fine", "10.0.0.1"));
         assert!(message.meta.is_some());
+        let [place] = &message.attachments[..] else { panic!("it has one place") };
+        assert!(place.network.is_some() && place.addresses == ["10.0.1.5/24"]);
     }
 
     #[test]

@@ -190,7 +190,7 @@ mod tests {
     fn a_session_message_always_names_a_manager() {
         let [first, second] = managers();
         let id = SessionId::derive([2; 17]);
-        let node = node::node(&fixture::node());
+        let node = node::node(&fixture::node(), &fixture::view());
         let message = session_message(id, node.clone(), &first, &[], None, "root\n");
         assert_eq!(message.session_id, id.as_str());
         assert!(message.node == Some(node.clone()));
@@ -216,7 +216,8 @@ mod tests {
             made_at: crate::domain::time::Timestamp::ZERO,
         };
         let [first, _] = managers();
-        let (id, node) = (SessionId::derive([2; 17]), node::node(&fixture::node()));
+        let id = SessionId::derive([2; 17]);
+        let node = node::node(&fixture::node(), &fixture::view());
         let message = session_message(id, node, &first, &[], Some(&keys), "root\n");
         let sent = message.network_bootstrap_keys.into_iter();
         let sent: Vec<_> = sent.map(|key| (key.subsystem, key.key[0], key.lamport_time)).collect();
@@ -247,7 +248,8 @@ mod tests {
     #[test]
     fn every_change_has_its_object_and_action() {
         let (stored_task, stored_secret) = (fixture::task(), fixture::secret());
-        let (task, secret) = (task::task(&stored_task), secret::secret(&stored_secret, vec![1]));
+        let (task, secret) =
+            (task::task(&stored_task, &fixture::view()), secret::secret(&stored_secret, vec![1]));
         let removed_task = proto::Task { id: stored_task.id.to_string(), ..Default::default() };
         let cases = [
             (update_task(task.clone()), 0, Item::Task(task)),

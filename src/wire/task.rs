@@ -3,6 +3,7 @@
 use super::common::{annotations, driver, generic, meta, platform, resources, text, version};
 use super::container::container;
 use super::endpoint::{attachment, endpoint, port, port_from};
+use super::network::attachments;
 use super::proto;
 use super::proto::task_status::RuntimeStatus;
 use super::time::{duration, timestamp, timestamp_from};
@@ -13,6 +14,7 @@ use crate::domain::service::{
 use crate::domain::task::{ContainerStatus, Task, TaskStatus};
 use crate::domain::task_state::TaskState;
 use crate::domain::time::Timestamp;
+use crate::domain::view::View;
 
 /// Bytes of a status text that a node reports: 4 KiB. Texts of engines are a line or two; every
 /// status is stored, and kept with the history of its task.
@@ -27,7 +29,7 @@ const STATUS_PORTS_MAX: usize = 256;
 
 /// The message of a task, whole. An engine reads the spec of a task once; later only a desired
 /// state that has grown matters.
-pub fn task(task: &Task) -> proto::Task {
+pub fn task(task: &Task, view: &View) -> proto::Task {
     proto::Task {
         id: task.id.to_string(),
         meta: Some(meta(&task.meta)),
@@ -40,8 +42,8 @@ pub fn task(task: &Task) -> proto::Task {
         service_annotations: Some(annotations(&task.service_name, &task.service_labels)),
         status: Some(stored_status(&task.status)),
         desired_state: state(task.desired_state).into(),
-        networks: Vec::new(),
-        endpoint: task.endpoint_spec.as_ref().map(endpoint),
+        networks: attachments(view, &task.networks, &task.spec.networks),
+        endpoint: endpoint(task.endpoint_spec.as_ref(), task.endpoint.as_deref()),
         log_driver: task.spec.log_driver.as_ref().map(driver),
         spec_version: Some(version(task.spec_version)),
         assigned_generic_resources: task.generic_resources.iter().filter_map(generic).collect(),
@@ -214,13 +216,15 @@ mod tests {
 
     /// The message of a task as the engine reads it.
     fn read(stored: &Task) -> proto::Task {
-        proto::Task::decode(&*task(stored).encode_to_vec()).expect("what is encoded can be read")
+        proto::Task::decode(&*task(stored, &fixture::view()).encode_to_vec())
+            .expect("what is encoded can be read")
     }
 
     #[test]
     fn a_task_has_all_that_an_engine_needs() {
         let stored = fixture::task();
         let message = read(&stored);
+        let network = fixture::network().id;
         assert_eq!(message.id, stored.id.as_str());
         assert_eq!(message.service_id, stored.service_id.as_str());
         assert_eq!(message.node_id, fixture::node_id().as_str());
@@ -240,7 +244,10 @@ mod tests {
         let endpoint = message.endpoint.expect("the task publishes a port");
         let ports = endpoint.ports.iter().map(|port| (port.target_port, port.published_port));
         assert_eq!(ports.collect::<Vec<_>>(), [(53, 5353)]);
-        assert!(message.networks.is_empty(), "there are no network objects to send yet");
+        let [place] = &message.networks[..] else { panic!("the task is on one network") };
+        assert_eq!(place.network.as_ref().map(|network| &*network.id), Some(network.as_str()));
+        assert_eq!((&*place.addresses[0], &*place.aliases[0]), ("10.0.1.4/24", "alias"));
+        assert_eq!(place.driver_attachment_opts["a"], "b");
         let given = message.assigned_generic_resources.iter().map(|given| given.resource.clone());
         let piece = proto::NamedGenericResource { kind: "gpu".into(), value: "gpu-1".into() };
         let piece = proto::generic_resource::Resource::NamedResourceSpec(piece);
@@ -290,7 +297,9 @@ mod tests {
         assert_eq!((placement.constraints.len(), placement.max_replicas), (1, 4));
         assert_eq!((placement.platforms.len(), placement.preferences.len()), (1, 1));
         assert_eq!(spec.log_driver.map(|driver| driver.name), Some("local".into()));
-        assert_eq!((&*spec.networks[0].target, &*spec.networks[0].aliases[0]), ("net", "alias"));
+        let wish = &spec.networks[0];
+        let target = fixture::network().id;
+        assert_eq!((&*wish.target, &*wish.aliases[0]), (target.as_str(), "alias"));
         assert_eq!(spec.force_update, 6);
     }
 

@@ -57,6 +57,7 @@ mod kit;
 mod node_assign;
 mod node_join;
 mod node_logs;
+mod node_network;
 mod node_session;
 mod node_task;
 mod node_tls;
