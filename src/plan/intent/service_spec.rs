@@ -147,15 +147,7 @@ fn check_resources(resources: Option<&ResourceRequirements>) -> Result<(), Refus
             return Err(Refusal::invalid(message));
         }
     }
-    let reserved = resources.reservations.as_ref().map_or(&[][..], |r| &r.generic_resources);
-    match reserved.iter().find_map(|resource| resource.named_resource_spec.as_ref()) {
-        None => Ok(()),
-        // A task asks for so many of a kind; which ones it gets is not its to say.
-        Some(named) => Err(Refusal::invalid(format!(
-            "generic resource {} can be reserved by number only",
-            named.kind
-        ))),
-    }
+    Ok(())
 }
 
 /// Billionths as the Engine prints a number of cores: `1e-07`, `0.0005`.

@@ -1,6 +1,7 @@
 //! Generic resources: what an operator says that a node has, in words of the operator's own. A node
 //! has named pieces of a kind, or a number of pieces; a task asks for a number of a kind, and gets
-//! named pieces where there are such.
+//! named pieces where there are such. Which pieces it gets is not its to say: a task that names one
+//! is let in, as the Engine lets it in, and finds enough nowhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +31,9 @@ impl Taken {
 
     /// What a task gets of what is left on a node; `None` when that is not enough.
     pub(super) fn claim(&self, node: &Node, task: &Task) -> Option<Vec<GenericResource>> {
+        if reserved(task).iter().any(|resource| resource.named_resource_spec.is_some()) {
+            return None;
+        }
         let mut claimed = Vec::new();
         for (kind, count) in wanted(task) {
             claimed.extend(self.claim_kind(node, kind, count)?);
@@ -58,12 +62,16 @@ impl Taken {
     }
 }
 
+fn reserved(task: &Task) -> &[GenericResource] {
+    let reservations = task.spec.resources.as_ref().and_then(|r| r.reservations.as_ref());
+    reservations.map_or(&[][..], |reservations| &reservations.generic_resources)
+}
+
 /// What a task asks for, by kind.
 fn wanted(task: &Task) -> BTreeMap<&str, i64> {
-    let reservations = task.spec.resources.as_ref().and_then(|r| r.reservations.as_ref());
-    let asked = reservations.map_or(&[][..], |reservations| &reservations.generic_resources);
     let mut wanted = BTreeMap::new();
-    for discrete in asked.iter().filter_map(|resource| resource.discrete_resource_spec.as_ref()) {
+    let reserved = reserved(task).iter();
+    for discrete in reserved.filter_map(|resource| resource.discrete_resource_spec.as_ref()) {
         if discrete.value > 0 {
             let count: &mut i64 = wanted.entry(discrete.kind.as_str()).or_default();
             *count = count.saturating_add(discrete.value);
