@@ -124,10 +124,6 @@ pub struct TaskSpec {
     /// The container.
     #[serde(skip_serializing_if = "is_zero")]
     pub container_spec: Option<ContainerSpec>,
-    /// A plugin instead of a container; not supported.
-    #[serde(skip_serializing_if = "is_zero")]
-    #[schema(value_type = Option<Object>)]
-    pub plugin_spec: Option<serde_json::Value>,
     /// Resources it needs and may use.
     #[serde(skip_serializing_if = "is_zero")]
     pub resources: Option<ResourceRequirements>,

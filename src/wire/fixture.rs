@@ -164,7 +164,6 @@ fn mounts() -> Vec<Mount> {
 pub fn task_spec() -> TaskSpec {
     TaskSpec {
         container_spec: Some(container()),
-        plugin_spec: None,
         resources: Some(ResourceRequirements {
             limits: Some(Limit { nano_cpus: 1, memory_bytes: 2, pids: 77 }),
             reservations: Some(resources()),

@@ -69,6 +69,22 @@ fn what_was_set_stays_when_defaults_are_shown() {
 }
 
 #[test]
+fn of_a_container_service_no_other_runtime_is_kept() {
+    let purser = Purser::swarm("runtimes");
+    let client = purser.client();
+    let mut spec = idle_spec("web");
+    let plain = spec["TaskTemplate"].clone();
+    spec["TaskTemplate"]["PluginSpec"] = json!({"Name": "p", "Remote": "r"});
+    spec["TaskTemplate"]["NetworkAttachmentSpec"] = json!({"ContainerID": "c"});
+    make_service(&client, &spec);
+    let template = client.get("/services/web").json()["Spec"]["TaskTemplate"].clone();
+    assert_eq!(template["ContainerSpec"]["Image"], plain["ContainerSpec"]["Image"]);
+    for other in ["PluginSpec", "NetworkAttachmentSpec"] {
+        assert!(template.get(other).is_none(), "{template}");
+    }
+}
+
+#[test]
 fn a_service_without_a_name_gets_one() {
     let purser = Purser::swarm("nameless");
     let client = purser.client();
