@@ -283,7 +283,8 @@ fn moment(query: &Query, key: &str) -> Result<Option<Timestamp>, Failure> {
     params(("since" = Option<String>, Query, description = "Unix seconds: replay from then on"),
         ("until" = Option<String>, Query, description = "Unix seconds: end then"),
         ("filters" = Option<String>, Query, description = "JSON map of `type`, `event`, `scope`, `label`, and names of objects by kind, to values")),
-    responses((status = 200, description = "One JSON object a line", body = String, content_type = "application/json"), (status = 400, body = ErrorResponse)))]
+    responses((status = 200, description = "One JSON object a line, in the type that `Accept` names; else `application/json` below version 1.52",
+            content((String = "application/jsonl"), (String = "application/x-ndjson"), (String = "application/json-seq"), (String = "application/json"))), (status = 400, body = ErrorResponse)))]
 pub(super) async fn stream(
     State(api): State<Api>,
     version: ApiVersion,

@@ -40,7 +40,7 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.'
         ("timestamps" = Option<bool>, Query, description = "The time before each line"),
         ("details" = Option<bool>, Query, description = "Where it comes from before each line")),
     responses(
-        (status = 200, description = "Frames of a header and a line each, or the bytes as they are for tasks with a TTY", body = String, content_type = "application/vnd.docker.multiplexed-stream"),
+        (status = 200, description = "Frames of a header and a line each, or the bytes as they are for tasks with a TTY", content((String = "application/vnd.docker.multiplexed-stream"), (String = "application/vnd.docker.raw-stream"))),
         (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn of_service(
     State(api): State<Api>,
@@ -66,7 +66,7 @@ pub(super) async fn of_service(
         ("timestamps" = Option<bool>, Query, description = "The time before each line"),
         ("details" = Option<bool>, Query, description = "Where it comes from before each line")),
     responses(
-        (status = 200, description = "Frames of a header and a line each, or the bytes as they are for a task with a TTY", body = String, content_type = "application/vnd.docker.multiplexed-stream"),
+        (status = 200, description = "Frames of a header and a line each, or the bytes as they are for a task with a TTY", content((String = "application/vnd.docker.multiplexed-stream"), (String = "application/vnd.docker.raw-stream"))),
         (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn of_task(
     State(api): State<Api>,

@@ -141,6 +141,7 @@ fn describe_answers(operation: &mut Operation) {
                 "404" => "There is no such object, or several that begin so",
                 "409" => "The name is taken",
                 "500" => "The object was changed meanwhile, or the request failed",
+                "403" => "This is not granted to this node",
                 "501" => "This is not supported",
                 "503" => "This process is in no swarm, or cannot write",
                 _ => "See the message",

@@ -137,7 +137,7 @@ fn shown(secret: &Secret) -> &[u8] {
 /// Create a secret
 #[utoipa::path(post, path = "/secrets/create", tag = "Secret", operation_id = "SecretCreate",
     request_body = SecretBody,
-    responses((status = 201, body = IdResponse), (status = 400, body = ErrorResponse), (status = 409, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+    responses((status = 201, body = IdResponse), (status = 400, body = ErrorResponse), (status = 409, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn create(
     State(api): State<Api>,
     request: Request<Body>,

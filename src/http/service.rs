@@ -173,7 +173,7 @@ fn status_of(view: &View, service: &Service) -> ServiceStatus {
 #[utoipa::path(post, path = "/services/create", tag = "Service", operation_id = "ServiceCreate",
     params(("X-Registry-Auth" = Option<String>, Header, description = "Registry credentials, base64url JSON")),
     request_body = ServiceSpec,
-    responses((status = 201, body = ServiceCreateResponse), (status = 400, body = ErrorResponse), (status = 409, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+    responses((status = 201, body = ServiceCreateResponse), (status = 400, body = ErrorResponse), (status = 409, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn create(
     State(api): State<Api>,
     asked: ApiVersion,

@@ -96,7 +96,7 @@ pub(super) struct SwarmInitRequest {
 /// Initialize a new swarm
 #[utoipa::path(post, path = "/swarm/init", tag = "Swarm", operation_id = "SwarmInit",
     request_body = SwarmInitRequest,
-    responses((status = 200, description = "The id of this node", body = String), (status = 400, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+    responses((status = 200, description = "The id of this node", body = String, content_type = "application/json"), (status = 400, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn init(
     State(api): State<Api>,
     request: Request<Body>,

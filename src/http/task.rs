@@ -143,7 +143,7 @@ const KEYS: &[&str] =
 /// List tasks
 #[utoipa::path(get, path = "/tasks", tag = "Task", operation_id = "TaskList",
     params(("filters" = Option<String>, Query, description = "JSON map of `desired-state`, `id`, `label`, `name`, `node`, `runtime`, `service` to values")),
-    responses((status = 200, body = Vec<TaskAnswer>), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+    responses((status = 200, body = Vec<TaskAnswer>), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     // The one list whose filters are read after the state of the node.
