@@ -20,6 +20,7 @@ mod api_lookup;
 mod api_network;
 mod api_node;
 mod api_robust;
+mod api_schemathesis;
 mod api_secret;
 mod api_service;
 mod api_service_refusal;
