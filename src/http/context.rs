@@ -21,7 +21,7 @@ pub(crate) struct ApiVersion {
 }
 
 /// The newest version that is understood.
-pub(crate) const API_MAX: ApiVersion = ApiVersion { major: 1, minor: 52 };
+pub(crate) const API_MAX: ApiVersion = ApiVersion { major: 1, minor: 55 };
 /// The oldest version that is understood.
 pub(crate) const API_MIN: ApiVersion = ApiVersion { major: 1, minor: 40 };
 

@@ -80,6 +80,7 @@ fn the_form_of_the_stream_is_the_versions_or_the_one_accepted() {
     let cases = [
         ("", "", "application/jsonl"),
         ("/v1.52", "", "application/jsonl"),
+        ("/v1.55", "", "application/jsonl"),
         ("/v1.51", "", "application/json"),
         ("/v1.40", "*/*", "application/json"),
         ("", "application/json", "application/jsonl"),
@@ -96,7 +97,7 @@ fn the_form_of_the_stream_is_the_versions_or_the_one_accepted() {
         let text = masked(&answer.text());
         assert!(text.starts_with(&format!("{lead}{line}")) && text.ends_with("}\n"), "{text}");
         assert_eq!(answer.header("Transfer-Encoding"), Some("chunked"));
-        assert_eq!(answer.header("Api-Version"), Some("1.52"));
+        assert_eq!(answer.header("Api-Version"), Some("1.55"));
     }
 }
 

@@ -48,7 +48,7 @@ fn version_and_info_say_what_this_is() {
     let version = client.get("/version").json();
     let own = env!("CARGO_PKG_VERSION");
     for (field, value) in
-        [("ApiVersion", "1.52"), ("MinAPIVersion", "1.40"), ("Version", own), ("Os", "linux")]
+        [("ApiVersion", "1.55"), ("MinAPIVersion", "1.40"), ("Version", own), ("Os", "linux")]
     {
         assert_eq!(version[field], value, "{version}");
     }

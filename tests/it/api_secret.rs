@@ -81,7 +81,7 @@ fn a_secret_is_shown_without_its_payload() {
             get(filters("/secrets", &json!({"names": ["nope"]}))).shows(200, "[]"),
         ],
     );
-    for version in ["", "/v1.40", "/v1.52"] {
+    for version in ["", "/v1.40", "/v1.55"] {
         for path in
             ["/secrets", "/secrets/db-pass", "/services", "/info", "/events?since=1&until=2"]
         {

@@ -144,7 +144,7 @@ fn compare(case: &Case, answer: &Answer) -> Result<(), String> {
 /// What every answer of a route carries, a refusal too.
 fn check_headers(answer: &Answer) -> Result<(), String> {
     let wanted = [
-        ("Api-Version", "1.52"),
+        ("Api-Version", "1.55"),
         ("Docker-Experimental", "false"),
         ("Ostype", "linux"),
         ("Server", concat!("purser/", env!("CARGO_PKG_VERSION"), " (linux)")),

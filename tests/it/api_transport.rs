@@ -4,7 +4,7 @@ use super::api_table::{Case, check, delete, encoded, get, make_secret, masked, p
 use super::kit::purser::Purser;
 use serde_json::json;
 
-const TOO_NEW: &str = "is too new. Maximum supported API version is 1.52";
+const TOO_NEW: &str = "is too new. Maximum supported API version is 1.55";
 const TOO_OLD: &str = "is too old. Minimum supported API version is 1.40, please upgrade your client \
     to a newer version";
 
@@ -12,11 +12,11 @@ const TOO_OLD: &str = "is too old. Minimum supported API version is 1.40, please
 fn the_version_in_front_of_a_path_is_checked_number_by_number() {
     let purser = Purser::swarm("version");
     let client = purser.client();
-    let mut cases: Vec<Case> = ["1.40", "1.41", "1.52", "1.41.7"]
+    let mut cases: Vec<Case> = ["1.40", "1.41", "1.52", "1.55", "1.41.7"]
         .iter()
         .map(|version| get(format!("/v{version}/secrets")).shows(200, "[]"))
         .collect();
-    for version in ["9.9", "1.53", "1.100", "2.0", "1.99999999999999999999"] {
+    for version in ["9.9", "1.56", "1.100", "2.0", "1.99999999999999999999"] {
         let message = format!("client version {version} {TOO_NEW}");
         cases.push(get(format!("/v{version}/secrets")).fails(400, message));
     }
@@ -119,7 +119,7 @@ fn ping_tells_the_state_of_the_swarm() {
             ("Cache-Control", "no-cache, no-store, must-revalidate"),
             ("Pragma", "no-cache"),
             ("Swarm", "active/manager"),
-            ("Api-Version", "1.52"),
+            ("Api-Version", "1.55"),
         ] {
             assert_eq!(answer.header(name), Some(value), "{path}");
         }

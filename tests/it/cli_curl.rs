@@ -66,7 +66,7 @@ fn secrets_are_created_listed_updated_and_removed() {
     assert_eq!(shown["Spec"], json!({"Name": "db-pass", "Labels": {}}));
     for path in [
         "/secrets",
-        "/v1.52/secrets",
+        "/v1.55/secrets",
         "/v1.40/secrets?filters={%22name%22:[%22db%22]}",
         "/secrets?filters={%22names%22:{%22db-pass%22:true}}",
         "/secrets?filters={\"names\":[\"db-pass\"]}",
@@ -184,7 +184,7 @@ fn curl_reads_the_headers_of_ping() {
     let (status, head) = curl.run(&["-I"], "/_ping");
     assert_eq!(status, 200);
     let head = head.to_lowercase();
-    for header in ["api-version: 1.52", "ostype: linux", "swarm: active/manager"] {
+    for header in ["api-version: 1.55", "ostype: linux", "swarm: active/manager"] {
         assert!(head.contains(header), "{head}");
     }
     assert_eq!(curl.run(&[], "/_ping").1, "OK");

@@ -67,7 +67,7 @@ fn version_names_purser_as_the_server() {
     let format = "'{{.Server.Version}} {{.Server.APIVersion}} {{.Server.Os}}'";
     assert_eq!(
         docker(&socket, &format!("version -f {format}")).ok(),
-        format!("{version} 1.52 linux")
+        format!("{version} 1.55 linux")
     );
 }
 
