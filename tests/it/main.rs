@@ -28,6 +28,7 @@ mod api_swarm;
 mod api_table;
 mod api_task;
 mod api_transport;
+mod cli_bollard;
 mod cli_config;
 mod cli_curl;
 mod cli_generated;
