@@ -3,6 +3,7 @@
 Ends with status 0 when everything was as it should be; else the last line says what was not.
 """
 
+import base64
 import sys
 import threading
 import time
@@ -10,9 +11,19 @@ import time
 import docker
 from docker.errors import APIError, NotFound
 from docker.types import (
+    ConfigReference,
     ContainerSpec,
+    DNSConfig,
+    DriverConfig,
+    EndpointSpec,
+    Healthcheck,
+    Mount,
+    Placement,
+    PlacementPreference,
+    Privileges,
     Resources,
     RestartPolicy,
+    RollbackConfig,
     SecretReference,
     ServiceMode,
     TaskTemplate,
@@ -86,6 +97,22 @@ def secrets(client):
 
     client.secrets.get("other").remove()
     assert names(client.secrets.list()) == ["db-pass", "db-user"]
+
+
+def configs(client):
+    made = client.configs.create(name="app.conf", data="grüße", labels={"env": "prod"})
+    client.configs.create(name="other", data=b"\x00\xff")
+    assert made.name == "app.conf" and len(made.id) == 25, made
+    assert names(client.configs.list()) == ["app.conf", "other"]
+    assert names(client.configs.list(filters={"name": "app"})) == ["app.conf"]
+    assert names(client.configs.list(filters={"label": "env=prod"})) == ["app.conf"]
+    found = client.configs.get("app.conf")
+    assert base64.b64decode(found.attrs["Spec"]["Data"]).decode() == "grüße", found.attrs
+    assert found.attrs["Spec"]["Labels"] == {"env": "prod"}, found.attrs
+    taken = refusal(APIError, client.configs.create, name="APP.conf", data=b"x")
+    assert taken.status_code == 409, taken
+    client.configs.get("other").remove()
+    refusal(NotFound, client.configs.get, "other")
 
 
 def low_level(client):
@@ -237,6 +264,113 @@ def services(client):
     wait_until("the containers stop", lambda: not client.containers.list())
 
 
+def within(sent, shown):
+    """Whether all that was sent is shown; what says nothing may be absent."""
+    if isinstance(sent, dict):
+        fold = {key.lower(): value for key, value in (shown or {}).items()}
+        told = {key.lower(): value for key, value in sent.items() if value not in (None, False)}
+        return all(within(value, fold.get(key)) for key, value in told.items())
+    if isinstance(sent, list):
+        return len(sent) == len(shown or []) and all(map(within, sent, shown))
+    return sent == shown
+
+
+def everything(client):
+    """A task template and the settings of a service that say all that docker-py can say."""
+    config = client.configs.get("app.conf")
+    container = ContainerSpec(
+        IMAGE,
+        command=["sleep"],
+        args=["1000"],
+        hostname="box",
+        env={"A": "b", "N": 1},
+        workdir="/tmp",
+        user="nobody",
+        labels={"c": "d"},
+        mounts=[
+            Mount("/scratch", None, type="tmpfs", tmpfs_size="1m", tmpfs_mode=0o700),
+            Mount("/host", "/tmp", type="bind", read_only=True, propagation="rprivate"),
+            Mount("/data", "data", labels={"a": "b"}, no_copy=True),
+        ],
+        stop_grace_period=10**9,
+        stop_signal="SIGINT",
+        secrets=[reference(client, "db-user", filename="user", mode=0o400)],
+        configs=[ConfigReference(config.id, "app.conf", filename="/etc/app.conf", uid="7")],
+        tty=True,
+        open_stdin=True,
+        read_only=True,
+        groups=["audio"],
+        hosts={"other": "10.0.0.1"},
+        dns_config=DNSConfig(nameservers=["10.0.0.2"], search=["local"], options=["debug"]),
+        healthcheck=Healthcheck(test="true", interval=10**9, timeout=10**9, retries=2),
+        privileges=Privileges(selinux_disable=True),
+        init=True,
+        cap_add=["CAP_SYSLOG"],
+        cap_drop=["CAP_CHOWN"],
+        sysctls={"net.core.somaxconn": "1024"},
+    )
+    template = TaskTemplate(
+        container,
+        log_driver=DriverConfig("json-file", {"max-size": "1m"}),
+        restart_policy=RestartPolicy("on-failure", delay=10**9, max_attempts=5, window=10**9),
+        # Whoever names the pieces is let in, and waits for ever.
+        resources=Resources(
+            cpu_limit=2 * 10**8,
+            mem_limit=64 << 20,
+            cpu_reservation=10**7,
+            mem_reservation=16 << 20,
+            generic_resources={"gpu": 2, "mpi": "latest"},
+        ),
+        placement=Placement(
+            constraints=["node.role==manager"],
+            preferences=[PlacementPreference("spread", "node.labels.zone")],
+            platforms=[("x86_64", "linux")],
+            maxreplicas=3,
+        ),
+        force_update=3,
+    )
+    change = {"parallelism": 2, "delay": 10**6, "monitor": 10**8, "max_failure_ratio": 0.4}
+    settings = {
+        "labels": {"tier": "back"},
+        "mode": ServiceMode("replicated", replicas=0),
+        "update_config": UpdateConfig(failure_action="rollback", order="start-first", **change),
+        "rollback_config": RollbackConfig(failure_action="continue", **change),
+        "endpoint_spec": EndpointSpec(mode="dnsrr"),
+    }
+    api = client.api
+    made = api.create_service(template, name="all", **settings)
+    shown = api.inspect_service(made)
+    spec = shown["Spec"]
+    assert within(template, spec["TaskTemplate"]), (template, spec["TaskTemplate"])
+    keys = ("Labels", "Mode", "UpdateConfig", "RollbackConfig", "EndpointSpec")
+    for key, sent in zip(keys, settings.values()):
+        assert within(sent, spec[key]), (sent, spec[key])
+    # All that a change does not speak of is fetched and sent again.
+    version = shown["Version"]["Index"]
+    api.update_service(made, version, name="all", labels={"x": "y"}, fetch_current_spec=True)
+    after = api.inspect_service(made)
+    assert after["Spec"] == dict(spec, Labels={"x": "y"}), (after, spec)
+    assert after["PreviousSpec"] == spec, after
+    assert api.remove_service("all") is True
+
+
+def logs(client):
+    """Lines of a service, by stream, and where and when they come from."""
+    command = ["sh", "-c", "echo to-out; echo to-err >&2; sleep 1000"]
+    service = client.services.create(IMAGE, command=command, name="loud", stop_grace_period=10**8)
+    wait_until("loud runs", lambda: running(service))
+    read_all = lambda **options: b"".join(service.logs(**options))
+    wait_until("both lines are there", lambda: read_all(stdout=True, stderr=True).count(b"\n") == 2)
+    assert read_all(stdout=True) == b"to-out\n", read_all(stdout=True)
+    assert read_all(stderr=True) == b"to-err\n", read_all(stderr=True)
+    dated = read_all(stdout=True, timestamps=True, details=True).decode()
+    time_of, details, line = dated.split(" ")
+    assert line == "to-out\n" and f"com.docker.swarm.service.id={service.id}" in details, dated
+    assert time_of.endswith("Z"), dated
+    client.services.get("loud").remove()
+    wait_until("the containers stop", lambda: not client.containers.list())
+
+
 def nodes(client):
     (node,) = client.nodes.list(filters={"role": "manager"})
     assert client.nodes.list(filters={"role": "worker"}) == []
@@ -304,9 +438,48 @@ def events(client):
     assert [event["Action"] for event in past if event["Type"] == "secret"] == ["create", "remove"]
 
 
+def another_swarm(client):
+    """Out of the swarm, and into a new one with settings of its own."""
+    before = client.info()["Swarm"]
+    address = before["RemoteManagers"][0]["Addr"]
+    last = refusal(APIError, client.swarm.leave)
+    assert last.status_code == 503 and "last manager" in last.explanation, last
+    kept = refusal(APIError, client.api.remove_node, before["NodeID"], force=True)
+    assert "It must be demoted to worker before removal" in kept.explanation, kept
+    assert client.swarm.leave(force=True) is True
+    assert client.info()["Swarm"]["LocalNodeState"] == "inactive"
+    outside = refusal(APIError, client.swarm.reload)
+    assert outside.status_code == 503 and "is not a swarm manager" in outside.explanation, outside
+    node = client.swarm.init(
+        advertise_addr=address,
+        listen_addr=address,
+        default_addr_pool=["10.1.0.0/16"],
+        subnet_size=25,
+        snapshot_interval=5000,
+        log_entries_for_slow_followers=1200,
+        task_history_retention_limit=3,
+        node_cert_expiry=7_776_000_000_000_000,
+        labels={"env": "prod"},
+    )
+    assert client.nodes.get(node).attrs["ManagerStatus"]["Leader"]
+    client.swarm.reload()
+    attrs = client.swarm.attrs
+    spec = attrs["Spec"]
+    assert (attrs["DefaultAddrPool"], attrs["SubnetSize"]) == (["10.1.0.0/16"], 25), attrs
+    assert spec["Raft"]["SnapshotInterval"] == 5000, spec
+    assert spec["Raft"]["LogEntriesForSlowFollowers"] == 1200, spec
+    assert spec["Orchestration"] == {"TaskHistoryRetentionLimit": 3}, spec
+    assert spec["CAConfig"]["NodeCertExpiry"] == 7_776_000_000_000_000, spec
+    assert spec["Labels"] == {"env": "prod"}, spec
+    assert client.secrets.list() == [] and client.services.list() == []
+    engine_runs = lambda: client.nodes.get(node).attrs["Status"]["State"] == "ready"
+    wait_until("the engine is a node again", engine_runs)
+
+
 def main(socket):
     client = docker.DockerClient(base_url=f"unix://{socket}", version="auto", timeout=60)
-    for part in (secrets, low_level, services, nodes, swarm, events):
+    parts = (secrets, configs, low_level, everything, services, logs, nodes, swarm, events)
+    for part in (*parts, another_swarm):
         print(part.__name__, flush=True)
         part(client)
 
