@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 
 /// Seconds since 1970 with a fraction, as a query has them.
 #[expect(clippy::disallowed_methods, reason = "the server under test goes by the real clock")]
-fn now() -> String {
+pub fn now() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
     format!("{}.{:09}", now.as_secs(), now.subsec_nanos())
 }
 
 /// The events up to now that pass.
-fn replay(client: &Client, filters: &Value) -> Vec<Value> {
+pub fn replay(client: &Client, filters: &Value) -> Vec<Value> {
     let filters = encoded(&filters.to_string());
     let answer = client.get(&format!("/events?until={}&filters={filters}", now()));
     assert_eq!(answer.status, 200, "{}", answer.text());

@@ -284,9 +284,7 @@ fn events_fit_its_types() {
     cluster.update_service("web", |spec| spec["Labels"] = serde_json::json!({"a": "b"}));
     cluster.remove_service("web");
     let heard = eventually("all events are there", super::kit::agent::PATIENCE, || {
-        let until = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let until = until.expect("this century").as_secs() + 1;
-        let options = EventsOptionsBuilder::default().since("1").until(&until.to_string());
+        let options = EventsOptionsBuilder::default().since("1").until(&super::api_event::now());
         let options =
             options.filters(&HashMap::from([("type", vec!["service", "secret"])])).build();
         let heard: Vec<_> = wait(docker.events(Some(options)).collect());

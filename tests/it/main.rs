@@ -19,6 +19,7 @@ mod api_logs;
 mod api_lookup;
 mod api_network;
 mod api_node;
+mod api_progress;
 mod api_robust;
 mod api_schemathesis;
 mod api_secret;
