@@ -14,6 +14,7 @@ use super::json::{base64_bytes, engine_enum, is_zero};
 use super::meta::Meta;
 use super::network::Attachment;
 use super::service::{Platform, Resources};
+use super::time::Timestamp;
 
 /// A stored node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub struct Node {
     pub description: Option<NodeDescription>,
     /// How it does.
     pub status: NodeStatus,
+    /// Since when it is down, by the manager's clock; absent while it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_since: Option<Timestamp>,
     /// Set for the manager's own node.
     pub manager: Option<ManagerStatus>,
     /// Its certificate and where the next one stands.

@@ -294,6 +294,7 @@ fn manager_node(
             message: "no engine is attached to this manager".into(),
             addr: addr_only(&cluster.advertise_addr),
         },
+        down_since: None,
         manager: Some(ManagerStatus {
             leader: true,
             reachability: Reachability::Reachable,

@@ -17,7 +17,7 @@ pub const ROUNDS_MAX: usize = 32;
 pub enum Stage {
     /// Makes tasks and says what they should do.
     Orchestrator,
-    /// Deletes tasks that are over.
+    /// Deletes tasks that are over, and gives up what a lost node holds.
     Reaper,
     /// Gives network resources.
     Allocator,
@@ -126,6 +126,14 @@ impl Dirty {
         }
         services
     }
+
+    /// The nodes to look at.
+    fn nodes(&self, view: &View) -> BTreeSet<NodeId> {
+        match self.all {
+            true => view.nodes().map(|node| node.id).collect(),
+            false => self.nodes.clone(),
+        }
+    }
 }
 
 fn attached_node(object: &Object) -> Option<NodeId> {
@@ -155,6 +163,11 @@ pub fn step(stage: Stage, view: &View, dirty: &Dirty, ctx: Context<'_>) -> Plann
             }
         }
         Stage::Reaper => {
+            for node in dirty.nodes(view) {
+                let mut one = orchestrator::orphan(view, node, ctx);
+                planned.changes.append(&mut one.changes);
+                planned.again.append(&mut one.again);
+            }
             for service in dirty.services(view) {
                 planned.changes.extend(orchestrator::reap(view, service));
             }

@@ -312,6 +312,7 @@ pub fn node() -> Node {
             message: "fine".into(),
             addr: "10.0.0.1".into(),
         },
+        down_since: None,
         manager: Some(ManagerStatus {
             leader: true,
             reachability: Reachability::Reachable,

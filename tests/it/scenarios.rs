@@ -66,6 +66,8 @@ scenarios! {
     networks_removed
     node_down
     node_removed
+    orphaned
+    orphaned_restart
     pause
     plugins
     removal

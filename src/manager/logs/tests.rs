@@ -30,6 +30,7 @@ fn node(number: u8) -> Change {
         },
         description: None,
         status: NodeStatus { state: NodeState::Ready, message: String::new(), addr: String::new() },
+        down_since: None,
         manager: None,
         certificate: Default::default(),
         attachments: Vec::new(),

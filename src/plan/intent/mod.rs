@@ -72,8 +72,8 @@ pub fn decide(view: &View, intent: Intent, ctx: Context<'_>) -> Result<Vec<Chang
         Intent::RegisterNode { id, description, addr } => {
             node::register(view, id, *description, addr)
         }
-        Intent::LoseNodes { nodes } => Ok(node::lose(view, nodes)),
-        Intent::ForgetSessions => Ok(node::forget_sessions(view)),
+        Intent::LoseNodes { nodes } => Ok(node::lose(view, nodes, ctx)),
+        Intent::ForgetSessions => Ok(node::forget_sessions(view, ctx)),
         Intent::ReportTasks { reports } => Ok(report::tasks(view, reports)),
     }
 }

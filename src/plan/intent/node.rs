@@ -10,8 +10,8 @@ use crate::domain::node::{
     NodeStatus,
 };
 use crate::domain::refusal::{Reason, Refusal};
-use crate::domain::task_state::{Mover, TaskState, may_move};
 use crate::domain::view::View;
+use crate::plan::orchestrator::{give_up, postpone};
 use crate::plan::{Context, allocator};
 
 pub(super) fn update(
@@ -59,14 +59,7 @@ pub(super) fn remove(
     }
     let mut changes = vec![Change::Remove(Key::Node(id))];
     for task in view.tasks_of_node(id) {
-        if may_move(Mover::Reaper, task.status.state, TaskState::Orphaned) {
-            let mut task = (**task).clone();
-            task.status.state = TaskState::Orphaned;
-            task.status.message = "Task belonged to a node that has been deleted".into();
-            task.status.timestamp = ctx.now;
-            task.status.applied_at = ctx.now;
-            changes.push(task.into());
-        }
+        changes.extend(give_up(task, "Task belonged to a node that has been deleted", ctx));
     }
     // Its certificate stays valid until it ends, so the node is barred by name until then.
     let mut cluster = (**cluster).clone();
@@ -107,6 +100,7 @@ pub(super) fn admit(
                 message: String::new(),
                 addr: String::new(),
             },
+            down_since: None,
             manager: None,
             certificate,
             attachments: Vec::new(),
@@ -137,26 +131,30 @@ pub(super) fn register(
     if node.status == status && node.description == description {
         return Ok(Vec::new());
     }
-    Ok(vec![Node { status, description, ..(**node).clone() }.into()])
+    Ok(vec![Node { status, description, down_since: None, ..(**node).clone() }.into()])
 }
 
-pub(super) fn lose(view: &View, nodes: Vec<(NodeId, String)>) -> Vec<Change> {
+pub(super) fn lose(view: &View, nodes: Vec<(NodeId, String)>, ctx: Context<'_>) -> Vec<Change> {
     let lost = nodes.into_iter().filter_map(|(id, message)| {
         let node = view.node(id)?;
         let status = NodeStatus { state: NodeState::Down, message, addr: node.status.addr.clone() };
-        (node.status != status).then(|| Node { status, ..(**node).clone() }.into())
+        let down_since = node.down_since.or(Some(ctx.now));
+        (node.status != status).then(|| Node { status, down_since, ..(**node).clone() }.into())
     });
     lost.collect()
 }
 
-pub(super) fn forget_sessions(view: &View) -> Vec<Change> {
-    let known = view.nodes().filter(|node| node.status.state == NodeState::Ready);
-    known
-        .map(|node| {
-            let addr = node.status.addr.clone();
-            let message = "not heard of since the manager started".into();
-            let status = NodeStatus { state: NodeState::Unknown, message, addr };
-            Node { status, ..(**node).clone() }.into()
+pub(super) fn forget_sessions(view: &View, ctx: Context<'_>) -> Vec<Change> {
+    view.nodes()
+        .filter_map(|node| match node.status.state {
+            NodeState::Ready => {
+                let addr = node.status.addr.clone();
+                let message = "not heard of since the manager started".into();
+                let status = NodeStatus { state: NodeState::Unknown, message, addr };
+                Some(Node { status, ..(**node).clone() }.into())
+            }
+            NodeState::Down => postpone(node, ctx.now).map(Change::from),
+            NodeState::Unknown | NodeState::Disconnected => None,
         })
         .collect()
 }

@@ -19,12 +19,14 @@
 mod global;
 mod handover;
 mod job;
+mod orphan;
 mod reaper;
 mod replicated;
 mod restart;
 mod slot;
 mod update;
 
+pub use orphan::{give_up, orphan, postpone};
 pub use reaper::reap;
 pub use slot::is_current;
 

@@ -10,7 +10,7 @@
 //!   down n1   up n1   hang n1   remove-node n1   label n1 zone=b
 //!   drain n1  pause n1  activate n1
 //!   network back subnet=10.1.0.0/28 range=… gateway=… aux=… ingress=yes   remove-network back
-//!   history 2   restart-manager   advance 5s   watch web   show tasks [web]
+//!   history 2   restart-manager   offline 48h   advance 5s   watch web   show tasks [web]
 //! ```
 
 use purser::domain::cluster::OrchestrationConfig;
@@ -76,6 +76,10 @@ impl World {
             }
             "advance" => {
                 self.advance(spec::span(named()?)?);
+                Ok(String::new())
+            }
+            "offline" => {
+                self.now = self.now.plus(spec::span(named()?)?);
                 Ok(String::new())
             }
             "watch" => {
