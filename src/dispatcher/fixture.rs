@@ -119,6 +119,7 @@ pub fn node(id: NodeId, attachments: Vec<Attachment>) -> Node {
         },
         description: None,
         status: NodeStatus { state: NodeState::Ready, message: String::new(), addr: String::new() },
+        down_since: None,
         manager: None,
         certificate: Default::default(),
         attachments,

@@ -17,7 +17,10 @@
 mod agent;
 mod check;
 mod check_network;
+mod check_task;
 mod command;
+mod grants;
+mod heal;
 mod networks;
 mod random;
 mod rolled_back;

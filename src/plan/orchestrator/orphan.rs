@@ -93,6 +93,7 @@ mod tests {
             down_since,
             manager: None,
             certificate: Default::default(),
+            attachments: Vec::new(),
         }
     }
 

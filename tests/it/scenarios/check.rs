@@ -1,9 +1,9 @@
-//! The checker: what must hold of any view, however it came about.
+//! The checker: what must hold of any view, however it came about. What must hold of a single write
+//! is in `check_task`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use purser::domain::change::{Changed, Object};
 use purser::domain::constraint::Constraint;
 use purser::domain::endpoint::PublishMode;
 use purser::domain::id::NodeId;
@@ -12,71 +12,16 @@ use purser::domain::service::{
     ModeKind, RestartCondition, Service, TaskSpec, UpdateOrder, UpdateState,
 };
 use purser::domain::task::Task;
-use purser::domain::task_state::{Mover, TaskState, may_move};
+use purser::domain::task_state::TaskState;
 use purser::domain::time::Timestamp;
 use purser::domain::view::View;
 use purser::plan::orchestrator::is_current;
 
-/// What is wrong with one change of a task: it moved against the table, or was deleted too early.
-pub fn move_of(mover: Mover, changed: &Changed, view: &View) -> Option<String> {
-    let wrong = |task: &Task, what: String| Some(format!("{}: {what}", task.name()));
-    match (&changed.old, &changed.new) {
-        (None, Some(Object::Task(new))) => {
-            let is_new = mover == Mover::Orchestrator && new.status.state == TaskState::New;
-            if !is_new {
-                return wrong(new, format!("made by {mover:?}"));
-            }
-            // A replacement of the new task comes beside the old one whatever the order is by then.
-            let is_first = new.restarts.count == 0;
-            let is_beside = slot_mates(view, new).any(Task::is_wanted);
-            let service = view.service(new.service_id);
-            if is_beside && is_first && !service.is_some_and(|service| starts_first(service)) {
-                return wrong(new, "made beside another".into());
-            }
-            let is_done = |mate: &Task| service.is_some_and(|service| service.is_done_by(mate));
-            let is_of_run = service.is_some_and(|service| service.is_of_run(new));
-            if !is_of_run || slot_mates(view, new).any(is_done) {
-                return wrong(new, "made for a run that has no use for it".into());
-            }
-            let is_crowded = service.is_some_and(|service| is_crowded(view, service, changed.at));
-            is_crowded.then(|| format!("{}: made while enough are at work", new.name()))
-        }
-        (Some(Object::Task(old)), Some(Object::Task(new))) => {
-            let (from, to) = (old.status.state, new.status.state);
-            if from != to && !may_move(mover, from, to) {
-                return wrong(new, format!("{mover:?} moved it from {from} to {to}"));
-            }
-            if new.desired_state < old.desired_state {
-                return wrong(new, "its desired state fell".into());
-            }
-            let is_same =
-                old.slot == new.slot && old.spec == new.spec && old.service_id == new.service_id;
-            if !is_same {
-                return wrong(new, "another task now".into());
-            }
-            gives_up_service(old, new, view)
-                .then(|| format!("{}: stopped before another runs in its slot", new.name()))
-        }
-        (Some(Object::Task(old)), None) => {
-            let on_a_node = (TaskState::Assigned..=TaskState::Running).contains(&old.status.state)
-                && old.node_id.is_some_and(|id| view.node(id).is_some());
-            if old.is_wanted() || on_a_node {
-                return wrong(old, format!("deleted by {mover:?} while it may run"));
-            }
-            let service = view.service(old.service_id).map(|service| &**service);
-            let has_slot = slot_of(service, old).1.is_none_or(|node| view.node(node).is_some());
-            if is_done(view, old) && has_slot && old.desired_state < TaskState::Remove {
-                return wrong(old, "deleted although it tells what its job has done".into());
-            }
-            None
-        }
-        _ => None,
-    }
-}
+use super::check_task::missing_grant;
 
 /// True when a task that serves is told to stop by a rollout that starts first, and nothing runs in
 /// its slot in its place.
-fn gives_up_service(old: &Task, new: &Task, view: &View) -> bool {
+pub fn gives_up_service(old: &Task, new: &Task, view: &View) -> bool {
     let runs = |task: &Task| task.is_wanted() && task.status.state == TaskState::Running;
     let is_stopped = runs(old) && new.desired_state == TaskState::Shutdown;
     let Some(service) = view.service(new.service_id) else { return false };
@@ -86,7 +31,7 @@ fn gives_up_service(old: &Task, new: &Task, view: &View) -> bool {
 }
 
 /// True when the rollout of a service starts the new task of a slot first.
-fn starts_first(service: &Service) -> bool {
+pub fn starts_first(service: &Service) -> bool {
     let state = service.update_status.as_ref().map(|status| status.state);
     let config = match state {
         Some(
@@ -102,7 +47,7 @@ fn starts_first(service: &Service) -> bool {
 }
 
 /// The other tasks of a task's slot.
-fn slot_mates<'v>(view: &'v View, task: &'v Task) -> impl Iterator<Item = &'v Task> {
+pub fn slot_mates<'v>(view: &'v View, task: &'v Task) -> impl Iterator<Item = &'v Task> {
     let service = view.service(task.service_id).map(|service| &**service);
     let slot = slot_of(service, task);
     view.tasks_of_service(task.service_id)
@@ -111,14 +56,14 @@ fn slot_mates<'v>(view: &'v View, task: &'v Task) -> impl Iterator<Item = &'v Ta
 }
 
 /// What tells the slots of a service apart.
-fn slot_of(service: Option<&Service>, task: &Task) -> (u64, Option<NodeId>) {
+pub fn slot_of(service: Option<&Service>, task: &Task) -> (u64, Option<NodeId>) {
     let is_by_node = service.is_some_and(|service| service.spec.mode.kind().is_by_node());
     (task.slot, task.node_id.filter(|_| is_by_node))
 }
 
 /// True when a job is at work in more slots than it should. What has not stopped within a minute is
 /// not waited for.
-fn is_crowded(view: &View, service: &Service, now: Timestamp) -> bool {
+pub fn is_crowded(view: &View, service: &Service, now: Timestamp) -> bool {
     let ModeKind::ReplicatedJob { max_concurrent, .. } = service.spec.mode.kind() else {
         return false;
     };
@@ -132,7 +77,7 @@ fn is_crowded(view: &View, service: &Service, now: Timestamp) -> bool {
 }
 
 /// True for a task that did its part of the present run of a job.
-fn is_done(view: &View, task: &Task) -> bool {
+pub fn is_done(view: &View, task: &Task) -> bool {
     view.service(task.service_id).is_some_and(|service| service.is_done_by(task))
 }
 
@@ -192,6 +137,11 @@ fn task_faults(view: &View, task: &Task) -> impl Iterator<Item = String> {
             node.flatten().is_some_and(|node| !keeps_tasks(node)),
             "wanted on a node that gives up tasks",
         ),
+        (
+            node.flatten().is_some_and(|node| is_misplaced(view, task, node)),
+            "wanted on a node that does not fit",
+        ),
+        (missing_grant(task, view).is_some(), "wanted with a secret or config that is gone"),
         // What ended while it was held ready is replaced when its delay is over.
         (
             task.status.state.is_terminal() && task.desired_state != TaskState::Ready,
@@ -209,15 +159,32 @@ fn task_faults(view: &View, task: &Task) -> impl Iterator<Item = String> {
     faults.into_iter().filter(|(is_wrong, _)| *is_wrong).map(|(_, what)| what.to_owned())
 }
 
-fn fits(template: &TaskSpec, node: &Node) -> bool {
+pub fn fits(template: &TaskSpec, node: &Node) -> bool {
     let constraints =
         template.placement.as_ref().map_or(&[][..], |placement| &placement.constraints);
     let mut parsed = constraints.iter().map(|text| Constraint::parse(text));
     parsed.all(|constraint| constraint.is_ok_and(|c| c.matches(node)))
 }
 
-fn keeps_tasks(node: &Node) -> bool {
+pub fn keeps_tasks(node: &Node) -> bool {
     node.status.state != NodeState::Down && node.spec.availability != Availability::Drain
+}
+
+pub fn takes_tasks(node: &Node) -> bool {
+    node.status.state == NodeState::Ready && node.spec.availability == Availability::Active
+}
+
+/// True for a task that its node has and that has not ended.
+pub fn at_work(task: &Task) -> bool {
+    (TaskState::Assigned..=TaskState::Running).contains(&task.status.state)
+}
+
+/// True when a node that takes tasks satisfies neither what a task of it was placed by nor what its
+/// service asks for now.
+fn is_misplaced(view: &View, task: &Task, node: &Node) -> bool {
+    let service = view.service(task.service_id);
+    let fits_now = service.is_some_and(|service| fits(&service.spec.task_template, node));
+    node.spec.availability == Availability::Active && !fits(&task.spec, node) && !fits_now
 }
 
 /// Too many tasks, or too few although every task that ends is to be replaced.
@@ -296,7 +263,7 @@ fn node_faults(view: &View, node: &Node) -> Vec<String> {
     let (mut cpus, mut memory) = (0, 0);
     let mut ports = BTreeSet::new();
     let mut found = Vec::new();
-    for task in tasks_at_work(view, node.id) {
+    for task in view.tasks_of_node(node.id).filter(|task| at_work(task)) {
         let reserved =
             task.spec.resources.as_ref().and_then(|resources| resources.reservations.as_ref());
         cpus += reserved.map_or(0, |reserved| reserved.nano_cpus);
@@ -312,9 +279,4 @@ fn node_faults(view: &View, node: &Node) -> Vec<String> {
         found.push(format!("{}: more is reserved than it has", node.hostname()));
     }
     found
-}
-
-fn tasks_at_work(view: &View, node: NodeId) -> impl Iterator<Item = &std::sync::Arc<Task>> {
-    let at_work = TaskState::Assigned..=TaskState::Running;
-    view.tasks_of_node(node).filter(move |task| at_work.contains(&task.status.state))
 }

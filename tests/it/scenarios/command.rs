@@ -8,15 +8,16 @@
 //!   remove web      fail web.2      complete web.2
 //!   late web.2      what was told to stop there had completed before
 //!   down n1   up n1   hang n1   remove-node n1   label n1 zone=b
-//!   drain n1  pause n1  activate n1
+//!   drain n1  pause n1  activate n1  promote n1  mutter n1
+//!   secret s1   config c1   remove-secret s1   remove-config c1
 //!   network back subnet=10.1.0.0/28 range=… gateway=… aux=… ingress=yes   remove-network back
-//!   history 2   restart-manager   offline 48h   advance 5s   watch web   show tasks [web]
+//!   history 2   restart-manager   leap 48h   advance 5s   watch web   show tasks [web]
 //! ```
 
 use purser::domain::cluster::OrchestrationConfig;
 use purser::domain::id::{NetworkId, NodeId, ServiceId};
-use purser::domain::intent::{AuthFrom, Intent, SwarmUpdate};
-use purser::domain::node::{Availability, NodeDescription, NodeSpec, PluginDescription};
+use purser::domain::intent::{AuthFrom, Intent, SwarmUpdate, TaskReport};
+use purser::domain::node::{Availability, NodeDescription, NodeRole, NodeSpec, PluginDescription};
 use purser::domain::service::{Global, Platform, ReplicatedJob, Resources, ServiceSpec};
 use purser::domain::task::Task;
 use purser::domain::task_state::{Mover, TaskState};
@@ -60,6 +61,18 @@ impl World {
             "drain" => self.edit_node(named()?, |spec| spec.availability = Availability::Drain),
             "pause" => self.edit_node(named()?, |spec| spec.availability = Availability::Pause),
             "activate" => self.edit_node(named()?, |spec| spec.availability = Availability::Active),
+            "promote" => self.edit_node(named()?, |spec| spec.role = NodeRole::Manager),
+            "mutter" => self.mutter(named()?),
+            "secret" => {
+                let intent = self.make_secret(named()?);
+                self.client(intent)
+            }
+            "config" => {
+                let intent = self.make_config(named()?);
+                self.client(intent)
+            }
+            "remove-secret" => self.remove_secret(named()?).and_then(|intent| self.client(intent)),
+            "remove-config" => self.remove_config(named()?).and_then(|intent| self.client(intent)),
             "label" => self.edit_node(named()?, |spec| {
                 spec.labels.extend(settings.iter().filter_map(|label| pair(label)));
             }),
@@ -78,7 +91,7 @@ impl World {
                 self.advance(spec::span(named()?)?);
                 Ok(String::new())
             }
-            "offline" => {
+            "leap" => {
                 self.now = self.now.plus(spec::span(named()?)?);
                 Ok(String::new())
             }
@@ -159,14 +172,14 @@ impl World {
             "global-job" => spec.mode.global_job = Some(Global {}),
             _ => {}
         }
-        let spec = with_settings(spec, settings)?;
+        let spec = self.with_settings(spec, settings)?;
         let id = ServiceId::make(&self.entropy);
         self.client(Intent::CreateService { id, spec, registry_auth: None })
     }
 
     fn update(&mut self, name: &str, settings: &[&str]) -> Printed {
         let service = self.view.service_named(name).ok_or(format!("no service {name}"))?;
-        let spec = with_settings(service.spec.clone(), settings)?;
+        let spec = self.with_settings(service.spec.clone(), settings)?;
         let (id, version) = (service.id, service.meta.version);
         let auth_from = AuthFrom::Spec;
         self.client(Intent::UpdateService { id, version, spec, registry_auth: None, auth_from })
@@ -177,6 +190,38 @@ impl World {
         let (id, version, spec) = (service.id, service.meta.version, service.spec.clone());
         let auth_from = AuthFrom::Spec;
         self.client(Intent::RollBackService { id, version, spec, registry_auth: None, auth_from })
+    }
+
+    fn with_settings(
+        &self,
+        mut spec: ServiceSpec,
+        settings: &[&str],
+    ) -> Result<ServiceSpec, String> {
+        for setting in settings {
+            if !self.grant(&mut spec, setting)? {
+                spec::set(&mut spec, setting)?;
+            }
+        }
+        Ok(spec)
+    }
+
+    /// An agent says what it may not: states that its tasks have left, and the end of tasks that are
+    /// on other nodes. None of it counts.
+    fn mutter(&mut self, name: &str) -> Printed {
+        let agent = self.agent(name)?.id;
+        let placed = self.view.tasks().filter(|task| task.status.state >= TaskState::Assigned);
+        let reports = placed.filter_map(|task| {
+            let is_own = task.node_id == Some(agent);
+            let state = if is_own { TaskState::Accepted } else { TaskState::Failed };
+            let is_old = !is_own || task.status.state > state;
+            let report = agent::report(task, state, "muttered", self.now);
+            is_old.then_some(TaskReport { node: agent, ..report })
+        });
+        let reports = reports.collect();
+        if self.submit(Mover::Agent, Intent::ReportTasks { reports })? {
+            self.complaints.push(format!("{name} is believed what it may not say"));
+        }
+        Ok(String::new())
     }
 
     /// A task of a slot ends by itself.
@@ -228,11 +273,6 @@ impl World {
         let update = SwarmUpdate { version, spec, worker_secret: None, manager_secret: None };
         self.client(Intent::UpdateSwarm(Box::new(update)))
     }
-}
-
-fn with_settings(mut spec: ServiceSpec, settings: &[&str]) -> Result<ServiceSpec, String> {
-    settings.iter().try_for_each(|setting| spec::set(&mut spec, setting))?;
-    Ok(spec)
 }
 
 fn pair(label: &str) -> Option<(String, String)> {

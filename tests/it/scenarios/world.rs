@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use purser::domain::change::{Change, Key, Object};
 use purser::domain::cluster::{Cluster, ClusterSpec, JoinSecrets};
-use purser::domain::id::{ClusterId, Entropy, NodeId, ServiceId, Stream, TaskId};
+use purser::domain::id::{
+    ClusterId, ConfigId, Entropy, NodeId, SecretId, ServiceId, Stream, TaskId,
+};
 use purser::domain::intent::Intent;
 use purser::domain::meta::{Stamp, Version};
 use purser::domain::task_state::{Mover, TaskState};
@@ -15,7 +17,7 @@ use purser::plan::settle::{Dirty, ROUNDS_MAX, STAGES, Stage, step};
 use purser::plan::{Context, intent};
 
 use super::agent::{self, Agent};
-use super::{check, check_network, show};
+use super::{check, check_network, check_task, show};
 
 /// What the clock moves by at every write, so that no two objects are made at the same moment.
 const TICK: Nanoseconds = 1_000;
@@ -35,6 +37,9 @@ pub struct World {
     pub aliases: BTreeMap<TaskId, String>,
     /// The fewest running tasks of services that are watched.
     pub lowest: BTreeMap<ServiceId, usize>,
+    /// By name, also of those that are gone.
+    pub secrets: BTreeMap<String, SecretId>,
+    pub configs: BTreeMap<String, ConfigId>,
     dirty: Dirty,
     again: BTreeSet<(Timestamp, Key)>,
 }
@@ -50,6 +55,8 @@ impl World {
             names: BTreeMap::new(),
             aliases: BTreeMap::new(),
             lowest: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            configs: BTreeMap::new(),
             dirty: Dirty::default(),
             again: BTreeSet::new(),
         };
@@ -81,7 +88,7 @@ impl World {
         let version = Version { index: self.view.version().index + 1 };
         let changed = self.view.apply(changes, Stamp { version, now: self.now });
         for one in &changed {
-            self.complaints.extend(check::move_of(mover, one, &self.view));
+            self.complaints.extend(check_task::fault(mover, one, &self.view));
             self.dirty.add(one);
             if let (None, Some(Object::Task(task))) = (&one.old, &one.new) {
                 self.aliases.insert(task.id, show::name_of_new(task, &self.names));
@@ -228,10 +235,15 @@ impl Entropy for Seeded {
             return;
         }
         for chunk in out.chunks_mut(8) {
-            let mut z = self.state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            chunk.copy_from_slice(&(z ^ (z >> 31)).to_be_bytes()[..chunk.len()]);
+            let state = self.state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+            chunk.copy_from_slice(&mix(state).to_be_bytes()[..chunk.len()]);
         }
     }
+}
+
+/// Makes a number of a sequence look like any other.
+pub fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }

@@ -1,0 +1,78 @@
+//! Secrets and configs in scripts: `secret s1`, `config c1`, their removal, and the settings
+//! `secret=s1,s2` and `config=c1` of services, which grant these and no others.
+
+use std::sync::Arc;
+
+use purser::domain::change::SealedBytes;
+use purser::domain::config::ConfigSpec;
+use purser::domain::container::ConfigReference;
+use purser::domain::id::{ConfigId, SecretId};
+use purser::domain::intent::{Intent, SealedPayload};
+use purser::domain::secret::{FileTarget, Fingerprint, SecretReference, SecretSpec};
+use purser::domain::service::ServiceSpec;
+
+use super::world::World;
+
+impl World {
+    pub fn make_secret(&mut self, name: &str) -> Intent {
+        let id = SecretId::make(&self.entropy);
+        if self.view.secret_named(name).is_none() {
+            self.secrets.insert(name.into(), id);
+        }
+        let spec = SecretSpec { name: name.into(), ..Default::default() };
+        Intent::CreateSecret { id, spec, payload: Some(sealed()), payload_len: 1 }
+    }
+
+    pub fn make_config(&mut self, name: &str) -> Intent {
+        let id = ConfigId::make(&self.entropy);
+        if self.view.config_named(name).is_none() {
+            self.configs.insert(name.into(), id);
+        }
+        let spec = ConfigSpec { name: name.into(), ..Default::default() };
+        Intent::CreateConfig { id, spec, payload: Some(sealed()), payload_len: 1 }
+    }
+
+    pub fn remove_secret(&self, name: &str) -> Result<Intent, String> {
+        let id = self.secrets.get(name).ok_or(format!("no secret {name}"))?;
+        Ok(Intent::RemoveSecret { id: *id })
+    }
+
+    pub fn remove_config(&self, name: &str) -> Result<Intent, String> {
+        let id = self.configs.get(name).ok_or(format!("no config {name}"))?;
+        Ok(Intent::RemoveConfig { id: *id })
+    }
+
+    /// Grants what a setting names, by the id that it had last: what is gone is for the planner to
+    /// refuse. False for a setting of another kind.
+    pub fn grant(&self, spec: &mut ServiceSpec, setting: &str) -> Result<bool, String> {
+        let Some((key, names)) = setting.split_once('=') else { return Ok(false) };
+        let names = names.split(',').filter(|name| !name.is_empty());
+        let template = Arc::make_mut(&mut spec.task_template);
+        let container = template.container_spec.get_or_insert_default();
+        let file = |name: &str| Some(FileTarget { name: name.into(), ..Default::default() });
+        match key {
+            "secret" => {
+                let grant = |name: &str| {
+                    let id = self.secrets.get(name).ok_or(format!("no secret {name}"))?;
+                    let (secret_id, secret_name) = (id.to_string(), name.to_owned());
+                    Ok(SecretReference { file: file(name), secret_id, secret_name })
+                };
+                container.secrets = names.map(grant).collect::<Result<_, String>>()?;
+            }
+            "config" => {
+                let grant = |name: &str| {
+                    let id = self.configs.get(name).ok_or(format!("no config {name}"))?;
+                    let (config_id, config_name) = (id.to_string(), name.to_owned());
+                    Ok(ConfigReference { file: file(name), runtime: None, config_id, config_name })
+                };
+                container.configs = names.map(grant).collect::<Result<_, String>>()?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+fn sealed() -> SealedPayload {
+    SealedPayload { bytes: SealedBytes(Vec::new()), fingerprint: Fingerprint([0; 32]) }
+}
