@@ -48,6 +48,11 @@ impl Node {
         self.description.as_ref().map_or("", |description| &description.hostname)
     }
 
+    /// True while the node takes new tasks.
+    pub fn takes_tasks(&self) -> bool {
+        self.status.state == NodeState::Ready && self.spec.availability == Availability::Active
+    }
+
     /// True while tasks on the node are believed to run.
     pub fn is_up(&self) -> bool {
         matches!(self.status.state, NodeState::Ready | NodeState::Unknown)

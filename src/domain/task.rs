@@ -140,6 +140,21 @@ impl Task {
         self.is_wanted() && !self.status.state.is_terminal()
     }
 
+    /// True while the task is meant to run and has no confirmed node yet.
+    pub fn is_waiting(&self) -> bool {
+        self.is_wanted() && self.status.state < TaskState::Assigned
+    }
+
+    /// True while the task has its node, and what it reserved there.
+    pub fn holds_place(&self) -> bool {
+        self.status.state >= TaskState::Assigned && !self.status.state.is_terminal()
+    }
+
+    /// The node that the task burdens: where it has a place and is meant to run.
+    pub fn burdens(&self) -> Option<NodeId> {
+        self.node_id.filter(|_| self.is_wanted() && self.holds_place())
+    }
+
     /// The secrets and configs that its container is granted. An id that is none is left out.
     pub fn grants(&self) -> impl Iterator<Item = Key> {
         self.spec.container_spec.iter().flat_map(|container| {

@@ -1,11 +1,13 @@
 //! The fixed order in which planners look at what changed, and what each has to look at.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::{Context, Planned, allocator, orchestrator, scheduler};
 use crate::domain::change::{Changed, Key, Object};
 use crate::domain::id::{NodeId, ServiceId};
 use crate::domain::node::Node;
+use crate::domain::task::Task;
 use crate::domain::view::View;
 
 /// Rounds until the planners must be content. A service needs a handful; what is left after this
@@ -38,6 +40,8 @@ pub struct Dirty {
     attached: BTreeSet<NodeId>,
     /// A network changed in more than the address that it gave out last.
     networks: bool,
+    /// A place became free that any waiting task may take.
+    freed: bool,
     all: bool,
 }
 
@@ -69,10 +73,15 @@ impl Dirty {
             (Key::Service(id), ..) => {
                 self.services.insert(*id);
             }
-            (_, Some(Object::Task(task)), _) | (_, _, Some(Object::Task(task))) => {
-                self.services.insert(task.service_id);
-                let both = [&changed.old, &changed.new].into_iter().flatten();
+            (_, Some(Object::Task(old)), new) => {
+                self.services.insert(old.service_id);
+                self.freed |= frees_place(old, new.as_ref());
+                let both = [&changed.old, new].into_iter().flatten();
                 self.attached.extend(both.filter_map(attached_node));
+            }
+            (_, None, Some(new @ Object::Task(task))) => {
+                self.services.insert(task.service_id);
+                self.attached.extend(attached_node(new));
             }
             (_, Some(Object::Network(old)), Some(Object::Network(new)))
                 if old.is_same_but_for_addresses(new) => {}
@@ -127,6 +136,16 @@ impl Dirty {
         services
     }
 
+    /// The waiting tasks to look at: those of the services that changed, and all others only when
+    /// there may be a place for them that there was not before.
+    fn waiting<'v>(&self, view: &'v View) -> Vec<&'v Arc<Task>> {
+        if self.all || self.freed || !self.nodes.is_empty() {
+            return view.waiting_tasks().collect();
+        }
+        let tasks = self.services.iter().flat_map(|id| view.tasks_of_service(*id));
+        tasks.filter(|task| task.is_waiting()).collect()
+    }
+
     /// The nodes to look at.
     fn nodes(&self, view: &View) -> BTreeSet<NodeId> {
         match self.all {
@@ -151,6 +170,12 @@ fn is_same_place(old: &Node, new: &Node) -> bool {
         && old.status.addr == new.status.addr
 }
 
+/// True when a task gave up its place, or does not count on its node any more.
+fn frees_place(old: &Task, new: Option<&Object>) -> bool {
+    let Some(Object::Task(new)) = new else { return old.holds_place() };
+    old.holds_place() && !new.holds_place() || old.burdens().is_some() && new.burdens().is_none()
+}
+
 /// What one planner would change.
 pub fn step(stage: Stage, view: &View, dirty: &Dirty, ctx: Context<'_>) -> Planned {
     let mut planned = Planned::default();
@@ -173,7 +198,75 @@ pub fn step(stage: Stage, view: &View, dirty: &Dirty, ctx: Context<'_>) -> Plann
             }
         }
         Stage::Allocator => planned = allocator::plan(view, &dirty.attached(view), ctx),
-        Stage::Scheduler => planned.changes = scheduler::plan(view, ctx),
+        Stage::Scheduler => {
+            planned.changes = scheduler::plan(view, dirty.waiting(view), ctx);
+        }
     }
     planned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::TaskId;
+    use crate::domain::meta::Version;
+    use crate::domain::task::TaskStatus;
+    use crate::domain::task_state::TaskState;
+    use crate::domain::time::Timestamp;
+
+    fn task(service: u8, state: TaskState, desired_state: TaskState) -> Task {
+        let node_id = (state >= TaskState::Assigned).then(|| NodeId::derive([9; 17]));
+        Task {
+            id: TaskId::derive([service; 17]),
+            meta: Default::default(),
+            spec: Default::default(),
+            service_id: ServiceId::derive([service; 17]),
+            service_name: String::new(),
+            service_labels: Default::default(),
+            spec_version: Version::default(),
+            slot: 1,
+            node_id,
+            status: TaskStatus { state, ..TaskStatus::made(Timestamp::ZERO) },
+            ran_at: None,
+            desired_state,
+            endpoint_spec: None,
+            endpoint: None,
+            networks: Vec::new(),
+            job_iteration: None,
+            generic_resources: Vec::new(),
+            registry_auth: Default::default(),
+            not_before: Timestamp::ZERO,
+            restarts: Default::default(),
+        }
+    }
+
+    /// How many of three waiting tasks are looked at when a task of a fourth service changes.
+    fn looked_at(old: Task, new: Option<Task>) -> usize {
+        let mut view = View::default();
+        for service in 1..=3 {
+            view.load(&task(service, TaskState::Pending, TaskState::Running).into());
+        }
+        let (key, version, at) = (Key::Task(old.id), Version::default(), Timestamp::ZERO);
+        let (old, new) = (Some(old.into()), new.map(Object::from));
+        let mut dirty = Dirty::default();
+        dirty.add(&Changed { key, version, at, old, new });
+        assert_eq!(dirty.services(&view).len(), 1, "no other service is");
+        dirty.waiting(&view).len()
+    }
+
+    #[test]
+    fn who_waits_is_looked_at_when_a_place_becomes_free() {
+        use TaskState::{Failed, Pending, Running, Shutdown, Starting};
+        let placed = |state, desired| task(4, state, desired);
+        assert_eq!(looked_at(placed(Starting, Running), Some(placed(Running, Running))), 0);
+        assert_eq!(looked_at(placed(Pending, Running), Some(placed(Running, Running))), 0);
+        assert_eq!(looked_at(placed(Failed, Running), Some(placed(Failed, Shutdown))), 0);
+        assert_eq!(looked_at(placed(Running, Running), Some(placed(Failed, Running))), 3);
+        assert_eq!(looked_at(placed(Running, Running), Some(placed(Running, Shutdown))), 3);
+        assert_eq!(looked_at(placed(Running, Shutdown), Some(placed(Shutdown, Shutdown))), 3);
+        assert_eq!(looked_at(placed(Running, Shutdown), None), 3);
+        assert_eq!(looked_at(placed(Shutdown, Shutdown), None), 0);
+        let own = task(1, Pending, Running);
+        assert_eq!(looked_at(own.clone(), Some(own)), 1, "its own service");
+    }
 }

@@ -5,11 +5,10 @@ use std::net::Ipv4Addr;
 use super::View;
 use crate::domain::change::Object;
 use crate::domain::endpoint::PortConfig;
-use crate::domain::id::{ConfigId, NetworkId, SecretId};
+use crate::domain::id::{ConfigId, NetworkId, NodeId, SecretId};
 use crate::domain::name::NameKey;
 use crate::domain::network::Attachment;
 use crate::domain::service::{Service, ServiceSpec};
-use crate::domain::task_state::TaskState;
 
 impl View {
     pub(super) fn replace(&mut self, old: Option<&Object>, new: Option<&Object>) {
@@ -27,6 +26,32 @@ impl View {
             }
             self.addresses.extend(places(after));
         }
+        let on = |object: Option<&Object>| match object {
+            Some(Object::Task(task)) => task.burdens(),
+            _ => None,
+        };
+        let (before, after) = (on(old), on(new));
+        // Most that is reported of a task leaves its burden where it is.
+        if before != after {
+            self.burden_by(before, |count| count.saturating_sub(1));
+            self.burden_by(after, |count| count + 1);
+        }
+    }
+
+    fn burden_by(&mut self, node: Option<NodeId>, change: impl FnOnce(usize) -> usize) {
+        let Some(id) = node else { return };
+        let count = self.burden(id);
+        let changed = change(count);
+        if changed == 0 {
+            self.burdens.remove(&id);
+        } else {
+            self.burdens.insert(id, changed);
+        }
+        if let Some(node) = self.nodes.get(&id) {
+            let is_closed = !node.takes_tasks();
+            self.nodes_by_burden.remove(&(is_closed, count, id));
+            self.nodes_by_burden.insert((is_closed, changed, id));
+        }
     }
 
     fn take_out(&mut self, object: &Object) {
@@ -34,6 +59,8 @@ impl View {
             Object::Cluster(_) => self.cluster = None,
             Object::Node(node) => {
                 self.nodes.remove(&node.id);
+                let burden = self.burden(node.id);
+                self.nodes_by_burden.remove(&(!node.takes_tasks(), burden, node.id));
             }
             Object::Service(service) => {
                 self.services.remove(&service.id);
@@ -84,6 +111,8 @@ impl View {
         match object {
             Object::Cluster(cluster) => self.cluster = Some(cluster.clone()),
             Object::Node(node) => {
+                let burden = self.burden(node.id);
+                self.nodes_by_burden.insert((!node.takes_tasks(), burden, node.id));
                 self.nodes.insert(node.id, node.clone());
             }
             Object::Service(service) => {
@@ -107,7 +136,7 @@ impl View {
             }
             Object::Task(task) => {
                 self.service_tasks.insert((task.service_id, task.id));
-                if task.is_wanted() && task.status.state < TaskState::Assigned {
+                if task.is_waiting() {
                     self.waiting_tasks.insert(task.id);
                 }
                 if let Some(node) = task.node_id {

@@ -60,7 +60,14 @@ pub struct View {
     ports: OrdSet<(Protocol, u32, ServiceId)>,
     /// Services whose endpoint is not what their spec asks for.
     waiting_services: OrdSet<ServiceId>,
+    /// How many tasks burden a node; those without any are left out.
+    burdens: OrdMap<NodeId, usize>,
+    /// The nodes, those that take tasks first, by how many tasks burden them.
+    nodes_by_burden: OrdSet<Burden>,
 }
+
+/// Whether a node takes no tasks, how many tasks burden it, and which it is.
+pub type Burden = (bool, usize, NodeId);
 
 impl View {
     /// The last write in it.
@@ -186,6 +193,17 @@ impl View {
     /// The wanted tasks that are not assigned yet, by id.
     pub fn waiting_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.waiting_tasks.iter().filter_map(|id| self.tasks.get(id))
+    }
+
+    /// How many tasks have a place on a node and are meant to run.
+    pub fn burden(&self, node: NodeId) -> usize {
+        self.burdens.get(&node).copied().unwrap_or(0)
+    }
+
+    /// The nodes in the order in which they are to be asked for a place: those that take tasks
+    /// first, then by how many tasks burden them. A copy of its own, in O(1).
+    pub fn nodes_by_burden(&self) -> OrdSet<Burden> {
+        self.nodes_by_burden.clone()
     }
 
     /// Ids of the services that have tasks, those of services that are gone among them.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::generic::Taken;
 use crate::domain::endpoint::{Protocol, PublishMode};
 use crate::domain::id::ServiceId;
-use crate::domain::node::{Availability, Node, NodeState};
+use crate::domain::node::Node;
 use crate::domain::service::GenericResource;
 use crate::domain::task::Task;
 use crate::domain::view::View;
@@ -37,9 +37,7 @@ impl<'v> Load<'v> {
         };
         for task in view.tasks_of_node(node.id) {
             // A stopping task still holds its resources and ports.
-            let holds = !task.status.state.is_terminal()
-                && task.status.state >= crate::domain::task_state::TaskState::Assigned;
-            if holds {
+            if task.holds_place() {
                 load.add(task);
             }
         }
@@ -82,7 +80,7 @@ pub(super) enum Reason {
 pub(super) fn refusal(task: &Task, load: &Load<'_>) -> Option<Reason> {
     let node = load.node;
     let placement = task.spec.placement.as_ref();
-    if node.status.state != NodeState::Ready || node.spec.availability != Availability::Active {
+    if !node.takes_tasks() {
         return Some(Reason::NotAvailable);
     }
     if !has_resources(task, load) || load.claim(task).is_none() {

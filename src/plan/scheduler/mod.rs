@@ -1,19 +1,22 @@
 //! The scheduler: chooses a node for every task that waits, pending → assigned.
 //!
-//! Tasks of one service and spec are placed together: the filters that depend on the node alone are
-//! asked once for each node, and the nodes that pass stand in a tree ([`spread`]) by the labels that
-//! the service prefers to spread over, then by how many tasks of the service they have, then how
-//! many in all. The least burdened takes the next task, and goes back to its place.
+//! Tasks of one service and spec are placed together. Nodes are asked in an order ([`order`]): by the
+//! labels that the service prefers to spread over, then by how many tasks of the service they have,
+//! then how many in all. The first that passes the filters takes the task, and goes back to its
+//! place. One that refuses a task refuses all others of the group, and is not asked again.
 
 mod filter;
 mod generic;
+mod load;
+mod order;
 mod spread;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use filter::{Load, Reasons};
-use spread::Tree;
+use filter::Reasons;
+use load::Loads;
+use order::Order;
 
 use super::Context;
 use crate::domain::change::Change;
@@ -34,94 +37,69 @@ pub fn satisfies(constraints: &[String], node: &Node) -> bool {
 }
 
 /// The nodes that waiting tasks get, or why they get none.
-pub fn plan(view: &View, ctx: Context<'_>) -> Vec<Change> {
+pub fn plan(view: &View, waiting: Vec<&Arc<Task>>, ctx: Context<'_>) -> Vec<Change> {
+    place(&mut Loads::new(view), waiting, ctx)
+}
+
+fn place(loads: &mut Loads<'_>, waiting: Vec<&Arc<Task>>, ctx: Context<'_>) -> Vec<Change> {
     // What takes the place of another comes before what is new: a rollout that frees a place gets it
     // back, and does not wait for tasks that never had one.
     let mut groups: BTreeMap<(bool, ServiceId, u64), Vec<&Arc<Task>>> = BTreeMap::new();
-    for task in view.waiting_tasks().filter(|task| task.status.state == TaskState::Pending) {
+    for task in waiting.into_iter().filter(|task| task.status.state == TaskState::Pending) {
         let is_new = task.not_before == Timestamp::ZERO;
         groups.entry((is_new, task.service_id, task.spec_version.index)).or_default().push(task);
     }
-    if groups.is_empty() {
-        return Vec::new();
-    }
-    let mut loads: Vec<Load<'_>> = view.nodes().map(|node| Load::of(view, node)).collect();
     let mut changes = Vec::new();
     for tasks in groups.into_values() {
         let (bound, mut free): (Vec<_>, Vec<_>) =
             tasks.into_iter().partition(|task| task.node_id.is_some());
         free.sort_by_key(|task| task.slot);
         for task in bound {
-            place_bound(task, &mut loads, ctx, &mut changes);
+            changes.extend(place_bound(task, loads, ctx));
         }
-        place_free(&free, &mut loads, ctx, &mut changes);
+        place_free(&free, loads, ctx, &mut changes);
     }
     changes
 }
 
 /// A task of a global service or job has its node; only whether it takes the task is asked.
-fn place_bound(
-    task: &Arc<Task>,
-    loads: &mut [Load<'_>],
-    ctx: Context<'_>,
-    changes: &mut Vec<Change>,
-) {
-    let own = loads.iter_mut().find(|load| Some(load.node.id) == task.node_id);
+fn place_bound(task: &Arc<Task>, loads: &mut Loads<'_>, ctx: Context<'_>) -> Option<Change> {
     let mut reasons = Reasons::default();
-    if let Some(load) = own {
-        match filter::refusal(task, load) {
-            None => {
-                changes.push(assign(task, load, ctx));
-                return;
-            }
+    if let Some(node) = task.node_id.filter(|id| loads.view.node(*id).is_some()) {
+        match loads.refusal(task, node) {
+            None => return loads.assign(task, node, ctx),
             Some(reason) => reasons.add(reason),
         }
     }
-    changes.extend(explain(task, &reasons));
+    explain(task, &reasons)
 }
 
 fn place_free(
     tasks: &[&Arc<Task>],
-    loads: &mut [Load<'_>],
+    loads: &mut Loads<'_>,
     ctx: Context<'_>,
     changes: &mut Vec<Change>,
 ) {
     let Some(first) = tasks.first() else { return };
     let mut reasons = Reasons::default();
-    let preferences = first.spec.placement.as_ref().map_or(&[][..], |p| &p.preferences);
-    let mut tree = Tree::new(first.service_id, preferences, loads);
-    for (at, load) in loads.iter().enumerate() {
-        match filter::refusal(first, load) {
-            None => tree.offer(at, load),
-            Some(reason) => reasons.add(reason),
-        }
-    }
+    let mut order = Order::of(first, loads);
     for task in tasks {
-        let Some(at) = tree.take() else {
-            changes.extend(explain(task, &reasons));
-            continue;
+        let taken = loop {
+            let Some(node) = order.next(loads) else { break None };
+            match loads.refusal(task, node) {
+                None => break Some(node),
+                Some(reason) => reasons.add(reason),
+            }
+            order.refuse(node, loads);
         };
-        let load = &mut loads[at];
-        changes.push(assign(task, load, ctx));
-        match filter::refusal(task, load) {
-            None => tree.offer(at, load),
-            Some(reason) => reasons.add(reason),
+        match taken {
+            Some(node) => {
+                changes.extend(loads.assign(task, node, ctx));
+                order.offer(node, loads);
+            }
+            None => changes.extend(explain(task, &reasons)),
         }
     }
-}
-
-/// Gives a task to a node that takes it.
-fn assign(task: &Arc<Task>, load: &mut Load<'_>, ctx: Context<'_>) -> Change {
-    let mut task = Task::clone(task);
-    task.generic_resources = load.claim(&task).unwrap_or_default();
-    task.node_id = Some(load.node.id);
-    task.status.state = TaskState::Assigned;
-    task.status.message = "scheduler assigned task to node".into();
-    task.status.err = String::new();
-    task.status.timestamp = ctx.now;
-    task.status.applied_at = ctx.now;
-    load.add(&task);
-    task.into()
 }
 
 /// Says on the task why it waits; nothing when it says so already.
@@ -134,3 +112,6 @@ fn explain(task: &Arc<Task>, reasons: &Reasons) -> Option<Change> {
     task.status.err = err;
     Some(task.into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,14 +8,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use super::filter::Load;
+use super::load::Loads;
+use super::order::Rank;
 use crate::domain::constraint::label;
-use crate::domain::id::ServiceId;
+use crate::domain::id::NodeId;
 use crate::domain::node::Node;
 use crate::domain::service::PlacementPreference;
-
-/// How burdened a node is: tasks of the service, tasks in all, and its place among the loads.
-type Burden = Reverse<(usize, usize, usize)>;
 
 /// Part of the nodes: those that agree in the labels of the levels above.
 #[derive(Default)]
@@ -24,69 +22,79 @@ struct Branch {
     of_service: usize,
     /// Tasks of all services on them.
     tasks: usize,
-    /// Nodes that take another task.
+    /// Nodes that may take another task.
     open: usize,
     branches: BTreeMap<String, Branch>,
-    nodes: BinaryHeap<Burden>,
+    nodes: BinaryHeap<Rank>,
 }
 
-/// The nodes that take tasks of one service.
+/// The nodes that may take tasks of one service.
 pub(super) struct Tree<'p> {
-    service: ServiceId,
     preferences: &'p [PlacementPreference],
     root: Branch,
+    /// Tasks of the service, by node.
+    served: BTreeMap<NodeId, usize>,
 }
 
 impl<'p> Tree<'p> {
-    /// A tree that knows the burden of all nodes, none of which takes a task yet.
+    /// A tree of all nodes, any of which may take a task.
     pub(super) fn new(
-        service: ServiceId,
         preferences: &'p [PlacementPreference],
-        loads: &[Load<'_>],
+        served: &BTreeMap<NodeId, usize>,
+        loads: &Loads<'_>,
     ) -> Self {
-        let mut tree = Tree { service, preferences, root: Branch::default() };
-        if !preferences.is_empty() {
-            for load in loads {
-                let path = tree.path(load.node);
-                tree.root.descend(&path, &mut |branch| {
-                    branch.of_service += load.of_service(service);
-                    branch.tasks += load.tasks;
-                });
-            }
+        let mut tree = Tree { preferences, root: Branch::default(), served: served.clone() };
+        for node in loads.view.nodes() {
+            let (of_service, tasks) =
+                (served.get(&node.id).copied().unwrap_or(0), loads.burden(node.id));
+            let leaf = tree.root.descend(&path(preferences, node), &mut |branch| {
+                branch.of_service += of_service;
+                branch.tasks += tasks;
+                branch.open += 1;
+            });
+            leaf.nodes.push(Reverse((of_service, tasks, node.id)));
         }
         tree
     }
 
-    /// A node takes a task, or another one.
-    pub(super) fn offer(&mut self, at: usize, load: &Load<'_>) {
-        let path = self.path(load.node);
-        let leaf = self.root.descend(&path, &mut |branch| branch.open += 1);
-        leaf.nodes.push(Reverse((load.of_service(self.service), load.tasks, at)));
+    /// The node that has taken the task may take another.
+    pub(super) fn offer(&mut self, id: NodeId, loads: &Loads<'_>) {
+        let Some(node) = loads.view.node(id) else { return };
+        let of_service = self.served.entry(id).or_default();
+        *of_service += 1;
+        let rank = Reverse((*of_service, loads.burden(id), id));
+        let path = path(self.preferences, node);
+        self.root.descend(&path, &mut |branch| branch.open += 1).nodes.push(rank);
+    }
+
+    /// The node that was taken last does not get the task after all, and no other.
+    pub(super) fn refuse(&mut self, node: &Node) {
+        self.root.descend(&path(self.preferences, node), &mut |branch| {
+            branch.of_service -= 1;
+            branch.tasks -= 1;
+        });
     }
 
     /// The node that gets the next task; it takes no more until it is offered again.
-    pub(super) fn take(&mut self) -> Option<usize> {
+    pub(super) fn take(&mut self) -> Option<NodeId> {
         let mut branch = &mut self.root;
         loop {
             branch.open = branch.open.checked_sub(1)?;
             branch.of_service += 1;
             branch.tasks += 1;
             if branch.branches.is_empty() {
-                return branch.nodes.pop().map(|Reverse((_, _, at))| at);
+                return branch.nodes.pop().map(|Reverse((_, _, id))| id);
             }
             let open = branch.branches.values_mut().filter(|branch| branch.open > 0);
             branch = open.min_by_key(|branch| (branch.of_service, branch.tasks))?;
         }
     }
+}
 
-    /// The values that a node has of the labels. A preference that names no label is no level.
-    fn path(&self, node: &Node) -> Vec<String> {
-        let spreads = self.preferences.iter().filter_map(|preference| preference.spread.as_ref());
-        spreads
-            .filter_map(|spread| label(node, &spread.spread_descriptor))
-            .map(str::to_owned)
-            .collect()
-    }
+/// The values that a node has of the labels. A preference that names no label is no level.
+fn path(preferences: &[PlacementPreference], node: &Node) -> Vec<String> {
+    let spreads = preferences.iter().filter_map(|preference| preference.spread.as_ref());
+    spreads.filter_map(|spread| label(node, &spread.spread_descriptor)).map(str::to_owned).collect()
 }
 
 impl Branch {

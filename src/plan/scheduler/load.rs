@@ -1,0 +1,99 @@
+//! What nodes carry. Of a thousand nodes a task needs to know a few: their order by burden is kept in
+//! the view, and what the tasks on a node make up is summed when the node is first asked.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use imbl::OrdSet;
+
+use super::filter::{self, Load, Reason};
+use crate::domain::change::Change;
+use crate::domain::id::{NodeId, ServiceId};
+use crate::domain::task::Task;
+use crate::domain::task_state::TaskState;
+use crate::domain::view::{Burden, View};
+use crate::plan::Context;
+
+/// The nodes as they are in the view, and with what this plan gives them.
+pub(super) struct Loads<'v> {
+    pub view: &'v View,
+    order: OrdSet<Burden>,
+    asked: BTreeMap<NodeId, Load<'v>>,
+    placed: BTreeMap<ServiceId, Vec<NodeId>>,
+}
+
+impl<'v> Loads<'v> {
+    pub(super) fn new(view: &'v View) -> Self {
+        let (order, asked, placed) = (view.nodes_by_burden(), BTreeMap::new(), BTreeMap::new());
+        Loads { view, order, asked, placed }
+    }
+
+    /// The first reason for which a node does not take a task. One that is gone is not available.
+    pub(super) fn refusal(&mut self, task: &Task, node: NodeId) -> Option<Reason> {
+        match self.ask(node) {
+            Some(load) => filter::refusal(task, load),
+            None => Some(Reason::NotAvailable),
+        }
+    }
+
+    /// Gives a task to a node that takes it.
+    pub(super) fn assign(
+        &mut self,
+        task: &Arc<Task>,
+        node: NodeId,
+        ctx: Context<'_>,
+    ) -> Option<Change> {
+        let load = self.ask(node)?;
+        let mut task = Task::clone(task);
+        task.generic_resources = load.claim(&task).unwrap_or_default();
+        task.node_id = Some(node);
+        task.status.state = TaskState::Assigned;
+        task.status.message = "scheduler assigned task to node".into();
+        task.status.err = String::new();
+        task.status.timestamp = ctx.now;
+        task.status.applied_at = ctx.now;
+        let is_closed = !load.node.takes_tasks();
+        let before = load.tasks;
+        load.add(&task);
+        let after = load.tasks;
+        self.order.remove(&(is_closed, before, node));
+        self.order.insert((is_closed, after, node));
+        self.placed.entry(task.service_id).or_default().push(node);
+        Some(task.into())
+    }
+
+    /// How many tasks burden a node.
+    pub(super) fn burden(&self, node: NodeId) -> usize {
+        self.asked.get(&node).map_or_else(|| self.view.burden(node), |load| load.tasks)
+    }
+
+    /// The nodes that tasks of a service burden, and how many do.
+    pub(super) fn of_service(&self, id: ServiceId) -> BTreeMap<NodeId, usize> {
+        let mut counts = BTreeMap::new();
+        let known = self.view.tasks_of_service(id).filter_map(|task| task.burdens());
+        for node in known.chain(self.placed.get(&id).into_iter().flatten().copied()) {
+            if self.view.node(node).is_some() {
+                *counts.entry(node).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// The next node in the order of burdens.
+    pub(super) fn after(&self, last: Option<Burden>) -> Option<Burden> {
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        self.order.range((from, Bound::Unbounded)).next().copied()
+    }
+
+    /// How many nodes were asked.
+    #[cfg(test)]
+    pub(super) fn asked(&self) -> usize {
+        self.asked.len()
+    }
+
+    fn ask(&mut self, id: NodeId) -> Option<&mut Load<'v>> {
+        let node = self.view.node(id)?;
+        Some(self.asked.entry(id).or_insert_with(|| Load::of(self.view, node)))
+    }
+}
