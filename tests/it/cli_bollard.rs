@@ -151,9 +151,10 @@ fn services_tasks_and_logs_fit_its_types() {
     let made = wait(docker.create_service(web(2, &secret), None)).expect("it is made");
     let id = made.id.expect("an id");
     cluster.until_running("web", 2);
-    wait(service(&docker, &id, &secret)).expect("every call is granted");
     let task = wait(tasks(&docker, engine.node_id())).expect("every call is granted");
     logs(&docker, &engine, &id, &task);
+    // Last: with what is filled in, tasks are no longer up to date.
+    wait(service(&docker, &id, &secret)).expect("every call is granted");
     wait(docker.delete_service("web")).expect("it is removed");
     check_refused(wait(docker.inspect_service("web", None::<_>)), 404, "service web not found");
 }
