@@ -1,8 +1,10 @@
 //! Healing: the faults stop, and whatever came before, every service has to run as it is meant to.
 
-use purser::domain::service::{ModeKind, UpdateState};
+use purser::domain::service::{ModeKind, Service, UpdateState};
 use purser::domain::task_state::TaskState;
+use purser::domain::view::View;
 
+use super::check::slots_of;
 use super::world::World;
 
 pub const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];
@@ -17,7 +19,8 @@ pub fn lines(script: &[String]) -> [String; 3] {
         nodes.join(" ; "),
         format!(
             "update web image=app:9 replicas=4 order={order} ; \
-             update db image=app:9 replicas=4 order={order} ; update log image=app:9"
+             update db image=app:9 replicas=4 order={order} ; update log image=app:9 ; \
+             update sum image=once:9 completions=6 concurrent=2 ; update scan image=once:9"
         ),
         "advance 30m".to_owned(),
     ]
@@ -34,6 +37,10 @@ pub fn unwell(world: &World) -> Vec<String> {
     let view = &world.view;
     let mut found = Vec::new();
     for service in view.services() {
+        if service.job_status.is_some() {
+            found.extend(unfinished(view, service));
+            continue;
+        }
         let running = view.tasks_of_service(service.id).filter(|task| {
             let is_new = task.spec == service.spec.task_template;
             is_new && task.is_wanted() && task.status.state == TaskState::Running
@@ -56,6 +63,19 @@ pub fn unwell(world: &World) -> Vec<String> {
     let kept = view.tasks().filter(|task| view.service(task.service_id).is_none());
     found.extend(kept.map(|task| format!("{} is kept without its service", task.name())));
     found
+}
+
+/// What is left to do of a job.
+fn unfinished(view: &View, service: &Service) -> Option<String> {
+    let done = slots_of(view, service, |task| service.is_done_by(task)).len();
+    let total = match service.spec.mode.kind() {
+        ModeKind::ReplicatedJob { .. } => 6,
+        _ => NODES.len(),
+    };
+    let wants = view.tasks_of_service(service.id).filter(|task| task.is_wanted()).count();
+    let name = &service.spec.name;
+    let what = format!("{name} completed {done} of {total} and wants {wants} tasks more");
+    (done != total || wants > 0).then_some(what)
 }
 
 pub fn tables(world: &World) -> String {

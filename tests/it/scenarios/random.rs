@@ -119,7 +119,7 @@ impl Dice {
 
 fn command(dice: &mut Dice) -> String {
     let service = dice.pick(&["web", "web", "db", "log"]);
-    match dice.below(44) {
+    match dice.below(50) {
         0..=2 => format!("service web replicas=3 {}", settings(dice, "80")),
         3..=4 => format!("service db replicas=2 {}", settings(dice, "82")),
         5..=6 => format!("global log {}", settings(dice, "81")),
@@ -131,8 +131,8 @@ fn command(dice: &mut Dice) -> String {
         17 => format!("remove {service}"),
         18..=19 => format!("rollback {service}"),
         20..=22 => {
-            let task = dice.pick(&["web.1", "web.2", "web.3", "db.1", "log.n1", "log.n2"]);
-            format!("{} {task}", dice.pick(&["fail", "complete"]))
+            let tasks = ["web.1", "web.2", "web.3", "db.1", "log.n1", "log.n2", "sum.0", "scan.n1"];
+            format!("{} {}", dice.pick(&["fail", "complete", "late"]), dice.pick(&tasks))
         }
         23..=24 => format!("{} {}", dice.pick(&["secret", "remove-secret"]), secret(dice)),
         25 => format!("{} c1", dice.pick(&["config", "remove-config"])),
@@ -157,8 +157,53 @@ fn command(dice: &mut Dice) -> String {
         35 => dice.pick(&["restart-manager", "leap 30m ; restart-manager"]).to_owned(),
         36 => format!("history {}", dice.below(4)),
         37 => format!("leap {} ; advance 1s", dice.pick(&["25h", "3h"])),
+        38..=42 => job(dice),
         _ => format!("advance {}", dice.pick(&["1s", "5s", "20s", "2m"])),
     }
+}
+
+/// A job is made, changed, rolled back or removed.
+fn job(dice: &mut Dice) -> String {
+    let counts = format!("completions={} concurrent={}", dice.below(6), dice.below(4));
+    match dice.below(10) {
+        0..=2 => format!("job sum {counts} {}", job_settings(dice, "83")),
+        3..=4 => format!("global-job scan {}", job_settings(dice, "84")),
+        5..=6 => format!("update sum {counts} {}", job_settings(dice, "83")),
+        7 => format!("update scan {}", job_settings(dice, "84")),
+        _ => format!("{} {}", dice.pick(&["rollback", "remove"]), dice.pick(&["sum", "scan"])),
+    }
+}
+
+/// Settings of a job, which is not rolled out.
+fn job_settings(dice: &mut Dice, port: &str) -> String {
+    let image = dice.pick(&[
+        "app:1",
+        "slow:1",
+        "slow-crash:1",
+        "crash:1",
+        "once:1",
+        "once:2",
+        "flaky:1",
+        "lingers:1",
+        "absent:1",
+        "sick:1",
+    ]);
+    let policy = dice.pick(&[
+        "",
+        " restart=none",
+        " restart=on-failure attempts=2",
+        " restart=any attempts=1 window=20s",
+        " delay=1s",
+    ]);
+    let port = format!(" port={port}");
+    let placement = match dice.below(6) {
+        0 => " constraint=node.labels.zone==a",
+        1 => &port,
+        2 => " max-per-node=1",
+        3 => " secret=s1",
+        _ => "",
+    };
+    format!("image={image}{policy}{placement}")
 }
 
 fn node(dice: &mut Dice) -> &'static str {
