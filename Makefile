@@ -4,7 +4,7 @@
 #   make up      run purser and leave it running
 #   make test    every test
 #   make check   format, clippy, docs, dependencies, drift of generated files
-#   make bench   purser beside a real swarm manager
+#   make bench   the planners alone, then purser beside a real swarm manager
 
 SHELL := /bin/bash
 CARGO ?= cargo
@@ -29,4 +29,5 @@ check:
 	tools/check
 
 bench: setup
+	$(CARGO) bench --locked --bench plan
 	$(CARGO) bench --locked --bench load

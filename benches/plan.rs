@@ -1,0 +1,230 @@
+//! `cargo bench --bench plan`: how long the planners take, without the store that their steps are
+//! written to. What is measured is a settle: all planners in their order, until none changes
+//! anything.
+//!
+//! Two things are shown. Ten thousand tasks find their places on a thousand nodes in less than a
+//! second; and a change of one service costs what that service is worth, whether it is one of a
+//! hundred or one of a thousand, which is why these come in both sizes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use criterion::{BatchSize, Criterion};
+
+use purser::domain::cluster::{Cluster, ClusterSpec, JoinSecrets};
+use purser::domain::container::ContainerSpec;
+use purser::domain::id::{ClusterId, Entropy, NodeId, ServiceId, Stream};
+use purser::domain::intent::{AuthFrom, Intent, TaskReport};
+use purser::domain::meta::{Stamp, Version};
+use purser::domain::node::{Availability, NodeDescription};
+use purser::domain::service::{Replicated, ServiceSpec, TaskSpec};
+use purser::domain::task::{Task, TaskStatus};
+use purser::domain::task_state::TaskState;
+use purser::domain::time::Timestamp;
+use purser::domain::view::View;
+use purser::plan::settle::{Dirty, ROUNDS_MAX, STAGES, step};
+use purser::plan::{Context, intent};
+
+/// Tasks of each service, where there are many services.
+const REPLICAS: u64 = 10;
+
+fn main() {
+    let mut criterion = Criterion::default().sample_size(20).configure_from_args();
+    place(&mut criterion);
+    for services in [100, 1_000] {
+        change_one(&mut criterion, services);
+    }
+    criterion.final_summary();
+}
+
+/// Every task of a cluster is new.
+fn place(criterion: &mut Criterion) {
+    for (services, replicas) in [(1, 10_000), (1_000, 10)] {
+        let name = format!("{services} services of {replicas} tasks placed on 1000 nodes");
+        let empty = Bench::of(1_000);
+        criterion.bench_function(&name, |bencher| {
+            let begin = || {
+                let mut bench = empty.clone();
+                (0..services).for_each(|number| bench.create(number, replicas));
+                bench
+            };
+            let settle = |mut bench: Bench| {
+                bench.settle();
+                bench
+            };
+            bencher.iter_batched(begin, settle, BatchSize::PerIteration);
+        });
+    }
+}
+
+/// One service changes in a cluster where everything else runs.
+fn change_one(criterion: &mut Criterion, services: u64) {
+    let mut cluster = Bench::of(services);
+    (0..services).for_each(|number| cluster.create(number, REPLICAS));
+    cluster.settle();
+    cluster.run_all();
+    cluster.settle();
+    let tasks = services * REPLICAS;
+    let of = format!("one service of {services} ({tasks} tasks, {services} nodes)");
+    let mut measure = |what: &str, change: fn(&mut Bench)| {
+        let begin = || {
+            let mut bench = cluster.clone();
+            change(&mut bench);
+            bench
+        };
+        let settle = |mut bench: Bench| {
+            bench.settle();
+            bench
+        };
+        criterion.bench_function(&format!("{of} {what}"), |bencher| {
+            bencher.iter_batched(begin, settle, BatchSize::PerIteration);
+        });
+    };
+    measure("is scaled up by 1 task", |bench| {
+        bench.update(|spec| {
+            spec.mode.replicated = Some(Replicated { replicas: Some(REPLICAS + 1) });
+        });
+    });
+    measure("begins an update", |bench| {
+        bench.update(|spec| Arc::make_mut(&mut spec.task_template).force_update += 1);
+    });
+    measure("has a task that failed", |bench| {
+        let service = bench.service();
+        let task = bench.view.tasks_of_service(service).next().expect("it has tasks");
+        let report = report(task, TaskState::Failed);
+        bench.submit(Intent::ReportTasks { reports: vec![report] });
+    });
+}
+
+/// A cluster in memory, and what its planners have yet to look at.
+#[derive(Clone)]
+struct Bench {
+    view: View,
+    dirty: Dirty,
+}
+
+impl Bench {
+    /// A cluster of so many nodes that take tasks.
+    fn of(nodes: u64) -> Bench {
+        let mut bench = Bench { view: View::default(), dirty: Dirty::default() };
+        bench.write(&[make_cluster().into()]);
+        for number in 0..nodes {
+            let id = NodeId::make(&ENTROPY);
+            let (csr, chain, availability) = (Vec::new(), String::new(), Availability::Active);
+            let admit = Intent::AdmitNode { id, csr, chain, not_after: i64::MAX, availability };
+            bench.submit(admit);
+            let mut description = NodeDescription::default();
+            description.hostname = format!("node-{number}");
+            let (description, addr) = (Box::new(description), "10.0.0.1".to_owned());
+            bench.submit(Intent::RegisterNode { id, description, addr });
+        }
+        bench.settle();
+        bench
+    }
+
+    fn create(&mut self, number: u64, replicas: u64) {
+        let container = ContainerSpec { image: "app:1".into(), ..Default::default() };
+        let template = TaskSpec { container_spec: Some(container), ..Default::default() };
+        let mut spec = ServiceSpec {
+            name: format!("service-{number}"),
+            task_template: Arc::new(template),
+            ..Default::default()
+        };
+        spec.mode.replicated = Some(Replicated { replicas: Some(replicas) });
+        let id = ServiceId::make(&ENTROPY);
+        self.submit(Intent::CreateService { id, spec, registry_auth: None });
+    }
+
+    /// The service that is changed.
+    fn service(&self) -> ServiceId {
+        self.view.service_named("service-7").expect("there are so many services").id
+    }
+
+    fn update(&mut self, change: impl FnOnce(&mut ServiceSpec)) {
+        let service = self.view.service(self.service()).expect("it was just found");
+        let (id, version, mut spec) = (service.id, service.meta.version, service.spec.clone());
+        change(&mut spec);
+        let auth_from = AuthFrom::Spec;
+        self.submit(Intent::UpdateService { id, version, spec, registry_auth: None, auth_from });
+    }
+
+    /// Every task is reported to run.
+    fn run_all(&mut self) {
+        let reports = self.view.tasks().map(|task| report(task, TaskState::Running)).collect();
+        self.submit(Intent::ReportTasks { reports });
+    }
+
+    fn submit(&mut self, intent: Intent) {
+        let changes =
+            intent::decide(&self.view, intent, context()).expect("an intent that is well");
+        self.write(&changes);
+    }
+
+    fn write(&mut self, changes: &[purser::domain::change::Change]) {
+        let version = Version { index: self.view.version().index + 1 };
+        for changed in self.view.apply(changes, Stamp { version, now: context().now }) {
+            self.dirty.add(&changed);
+        }
+    }
+
+    /// What the driver does, but that a write costs nothing.
+    fn settle(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            let before = self.view.version();
+            for stage in STAGES {
+                let planned = step(stage, &self.view, &self.dirty, context());
+                if !planned.changes.is_empty() {
+                    self.write(&planned.changes);
+                }
+            }
+            if self.view.version() == before {
+                self.dirty = Dirty::default();
+                return;
+            }
+        }
+        panic!("the planners are not content after {ROUNDS_MAX} rounds");
+    }
+}
+
+fn report(task: &Task, state: TaskState) -> TaskReport {
+    let node = task.node_id.expect("a task that was placed");
+    TaskReport { node, task: task.id, status: TaskStatus { state, ..task.status.clone() } }
+}
+
+fn make_cluster() -> Cluster {
+    Cluster {
+        id: ClusterId::make(&ENTROPY),
+        meta: Default::default(),
+        spec: ClusterSpec::default(),
+        root_ca: String::new(),
+        tls_info: Default::default(),
+        join_secrets: JoinSecrets { worker: String::new(), manager: String::new() },
+        manager: NodeId::LOWEST,
+        listen_addr: String::new(),
+        advertise_addr: String::new(),
+        default_addr_pool: Vec::new(),
+        subnet_size: 24,
+        data_path_port: 4789,
+        barred: BTreeMap::new(),
+    }
+}
+
+/// Ids that never repeat and are in no order.
+struct Numbers(AtomicU64);
+
+impl Entropy for Numbers {
+    fn fill(&self, _: Stream, out: &mut [u8]) {
+        for chunk in out.chunks_mut(8) {
+            let number = self.0.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            chunk.copy_from_slice(&number.to_be_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+static ENTROPY: Numbers = Numbers(AtomicU64::new(1));
+
+/// The clock stands still: nothing here waits for it.
+fn context() -> Context<'static> {
+    Context { now: Timestamp::from_unix_nanos(1_800_000_000_000_000_000), entropy: &ENTROPY }
+}
