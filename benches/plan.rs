@@ -114,9 +114,9 @@ impl Bench {
             let (csr, chain, availability) = (Vec::new(), String::new(), Availability::Active);
             let admit = Intent::AdmitNode { id, csr, chain, not_after: i64::MAX, availability };
             bench.submit(admit);
-            let mut description = NodeDescription::default();
-            description.hostname = format!("node-{number}");
-            let (description, addr) = (Box::new(description), "10.0.0.1".to_owned());
+            let hostname = format!("node-{number}");
+            let description = Box::new(NodeDescription { hostname, ..Default::default() });
+            let addr = "10.0.0.1".to_owned();
             bench.submit(Intent::RegisterNode { id, description, addr });
         }
         bench.settle();
@@ -206,6 +206,7 @@ fn make_cluster() -> Cluster {
         default_addr_pool: Vec::new(),
         subnet_size: 24,
         data_path_port: 4789,
+        network_keys: None,
         barred: BTreeMap::new(),
     }
 }

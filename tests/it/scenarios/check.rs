@@ -13,7 +13,7 @@ use purser::domain::service::{
 };
 use purser::domain::task::Task;
 use purser::domain::task_state::TaskState;
-use purser::domain::time::Timestamp;
+use purser::domain::time::{Nanoseconds, Timestamp};
 use purser::domain::view::View;
 use purser::plan::orchestrator::is_current;
 
@@ -82,11 +82,12 @@ pub fn is_done(view: &View, task: &Task) -> bool {
 }
 
 /// What is wrong with a view whose planners are content.
-pub fn inspect(view: &View) -> Vec<String> {
+pub fn inspect(view: &View, now: Timestamp) -> Vec<String> {
     let mut found = Vec::new();
     let mut slots: BTreeMap<_, Vec<&Task>> = BTreeMap::new();
     let mut ended: BTreeMap<_, usize> = BTreeMap::new();
     for task in view.tasks() {
+        found.extend(neglect(view, task, now).map(|what| format!("{}: {what}", task.name())));
         let service = view.service(task.service_id).map(|service| &**service);
         let slot = (task.service_id, slot_of(service, task));
         if !task.is_wanted() {
@@ -104,7 +105,7 @@ pub fn inspect(view: &View) -> Vec<String> {
         found.push(format!("more than {limit} ended tasks are kept in a slot"));
     }
     found.extend(view.services().filter_map(|service| service_fault(view, service)));
-    found.extend(view.nodes().flat_map(|node| node_faults(view, node)));
+    found.extend(view.nodes().flat_map(|node| load_faults(view, node, None)));
     found
 }
 
@@ -126,6 +127,45 @@ fn slot_fault(view: &View, wanted: &[&Task]) -> Option<String> {
         [one, ..] => Some(format!("{}: {} are wanted in one slot", one.name(), wanted.len())),
         [] => None,
     }
+}
+
+/// How long a node is down until what it holds is given up.
+const ORPHAN_AFTER: Nanoseconds = 24 * 3_600 * 1_000_000_000;
+
+/// What should have been done about a task.
+fn neglect(view: &View, task: &Task, now: Timestamp) -> Option<&'static str> {
+    let node = task.node_id.and_then(|id| view.node(id));
+    let since = node.and_then(|node| node.down_since);
+    if at_work(task) && since.is_some_and(|since| since.plus(ORPHAN_AFTER) < now) {
+        return Some("not given up with its node");
+    }
+    let is_waiting = task.is_wanted() && task.status.state == TaskState::Pending;
+    let mut nodes = view.nodes().filter(|node| task.node_id.is_none_or(|id| id == node.id));
+    let has_place = is_waiting && is_plain(task) && nodes.any(|node| has_room(view, task, node));
+    has_place.then_some("waits although there is a place for it")
+}
+
+/// True for a task that asks for nothing but what [`has_room`] knows of.
+fn is_plain(task: &Task) -> bool {
+    let container = task.spec.container_spec.as_ref();
+    let reserved = task.spec.resources.as_ref().and_then(|has| has.reservations.as_ref());
+    reserved.is_none_or(|reserved| reserved.generic_resources.is_empty())
+        && task.spec.placement.as_ref().is_none_or(|placement| placement.platforms.is_empty())
+        && container.is_none_or(|container| container.mounts.is_empty())
+        && task.spec.log_driver.is_none()
+}
+
+/// True when a node would take a task.
+fn has_room(view: &View, task: &Task, node: &Node) -> bool {
+    let max = task.spec.placement.as_ref().map_or(0, |placement| placement.max_replicas);
+    let of_service = view
+        .tasks_of_node(node.id)
+        .filter(|other| other.service_id == task.service_id && other.is_wanted() && at_work(other));
+    let has_number = max == 0 || (of_service.count() as u64) < max;
+    has_number
+        && takes_tasks(node)
+        && fits(&task.spec, node)
+        && load_faults(view, node, Some(task)).is_empty()
 }
 
 fn task_faults(view: &View, task: &Task) -> impl Iterator<Item = String> {
@@ -257,13 +297,15 @@ fn kept(view: &View) -> impl Iterator<Item = &Arc<Node>> {
     view.nodes().filter(|node| keeps_tasks(node))
 }
 
-/// More on a node than it has: resources that are reserved, ports of its own.
-fn node_faults(view: &View, node: &Node) -> Vec<String> {
+/// More on a node than it has, with one task more or as it is: resources that are reserved, ports of
+/// its own.
+fn load_faults(view: &View, node: &Node, more: Option<&Task>) -> Vec<String> {
     let has = node.description.as_ref().map(|description| &description.resources);
     let (mut cpus, mut memory) = (0, 0);
     let mut ports = BTreeSet::new();
     let mut found = Vec::new();
-    for task in view.tasks_of_node(node.id).filter(|task| at_work(task)) {
+    let there = view.tasks_of_node(node.id).map(|task| &**task).filter(|task| at_work(task));
+    for task in there.chain(more) {
         let reserved =
             task.spec.resources.as_ref().and_then(|resources| resources.reservations.as_ref());
         cpus += reserved.map_or(0, |reserved| reserved.nano_cpus);

@@ -88,7 +88,7 @@ fn moved(mover: Mover, old: &Task, new: &Task, view: &View) -> Option<String> {
 }
 
 /// True for a task on a node that takes tasks and satisfies what it asks for. What it takes there is
-/// for `node_faults` to sum up.
+/// for `load_faults` to sum up.
 fn has_place(task: &Task, view: &View) -> bool {
     let Some(node) = task.node_id.and_then(|id| view.node(id)) else { return false };
     let max = task.spec.placement.as_ref().map_or(0, |placement| placement.max_replicas);

@@ -92,7 +92,7 @@ impl World {
                 Ok(String::new())
             }
             "leap" => {
-                self.now = self.now.plus(spec::span(named()?)?);
+                self.leap(self.now.plus(spec::span(named()?)?));
                 Ok(String::new())
             }
             "watch" => {

@@ -156,7 +156,7 @@ fn command(dice: &mut Dice) -> String {
         33..=34 => format!("label {} zone={}", node(dice), dice.pick(&["a", "b"])),
         35 => dice.pick(&["restart-manager", "leap 30m ; restart-manager"]).to_owned(),
         36 => format!("history {}", dice.below(4)),
-        37 => format!("leap {} ; advance 1s", dice.pick(&["25h", "3h"])),
+        37 => format!("leap {}", dice.pick(&["25h", "3h"])),
         38..=42 => job(dice),
         _ => format!("advance {}", dice.pick(&["1s", "5s", "20s", "2m"])),
     }

@@ -115,7 +115,7 @@ impl World {
             self.plan();
             let reports = agent::reports(&self.view, &self.agents, self.now);
             if reports.is_empty() {
-                self.complaints.extend(check::inspect(&self.view));
+                self.complaints.extend(check::inspect(&self.view, self.now));
                 self.complaints.extend(check_network::inspect(&self.view));
                 return;
             }
@@ -157,13 +157,18 @@ impl World {
             else {
                 break;
             };
-            self.now = self.now.max(moment);
-            while let Some((_, key)) = self.again.pop_first_until(self.now) {
-                self.dirty.add_key(key);
-            }
+            self.leap(self.now.max(moment));
             self.settle();
         }
         self.now = self.now.max(target);
+    }
+
+    /// The clock stands at another moment; what was to be looked at until then is due.
+    pub fn leap(&mut self, to: Timestamp) {
+        self.now = to;
+        while let Some((_, key)) = self.again.pop_first_until(self.now) {
+            self.dirty.add_key(key);
+        }
     }
 
     /// What a manager remembers of its work is lost; it looks at everything, and nodes come back.
