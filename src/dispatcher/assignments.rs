@@ -2,6 +2,7 @@
 //! to. The chain is never allowed to break: on any trouble the stream ends with an error, and the
 //! agent builds a new session.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -10,7 +11,7 @@ use tonic::Status;
 use super::assignment_set::{Difference, Held, Wanted};
 use super::feed::{self, Feed, Sender};
 use crate::domain::change::{Key, Object};
-use crate::domain::id::NodeId;
+use crate::domain::id::{NetworkId, NodeId};
 use crate::domain::view::View;
 use crate::manager::{Manager, Session};
 use crate::seal::secret::SecretBytes;
@@ -21,6 +22,9 @@ use crate::wire::proto::{AssignmentChange, AssignmentsMessage};
 const GATHER_MAX: Duration = Duration::from_millis(100);
 /// A pause this long means that a burst of changes is over.
 const GATHER_PAUSE: Duration = Duration::from_millis(10);
+/// The messages of the session are waited for this long at most, a little less than an engine waits
+/// for an answer.
+const TOLD_MAX: Duration = Duration::from_secs(4);
 /// Changes in one increment, and bytes of payload, after which it is sent: it bounds the plain
 /// bytes that are in memory at once.
 const INCREMENT_MAX: usize = 256;
@@ -120,6 +124,7 @@ impl Assignments {
             };
             chain.push(change, len).await?;
         }
+        self.await_places(view, difference).await;
         for task in difference.put_tasks.iter().filter_map(|id| view.task(*id)) {
             chain.push(wire::session::update_task(wire::task::task(task, view)), 0).await?;
         }
@@ -137,6 +142,21 @@ impl Assignments {
         }
         chain.flush().await?;
         Ok(Sent::Whole)
+    }
+
+    /// Waits until the node has been told of its places on the networks of the tasks that it gets:
+    /// the stream of its session's messages is another one, and may be behind. An engine that does
+    /// not read it is not waited for.
+    async fn await_places(&self, view: &View, difference: &Difference) {
+        let own = view.node(self.node).map_or(&[][..], |node| &node.attachments);
+        let tasks = difference.put_tasks.iter().filter_map(|id| view.task(*id));
+        let places = tasks.filter(|task| task.is_live()).flat_map(|task| &task.networks);
+        let networks = places.map(|place| place.network);
+        let needed: BTreeSet<NetworkId> =
+            networks.filter(|id| own.iter().any(|place| place.network == *id)).collect();
+        let mut told = self.session.told.subscribe();
+        let known = told.wait_for(|told| needed.is_subset(told));
+        let _ = tokio::time::timeout(TOLD_MAX, known).await;
     }
 
     /// Opens a payload for the message that is being made; `None` when it was removed.
@@ -207,9 +227,11 @@ impl Chain {
 mod tests {
     use super::*;
     use crate::dispatcher::fixture::{Visit, heard, secret, secret_id, task};
+    use crate::dispatcher::session::Messages;
     use crate::domain::change::Change;
     use crate::domain::id::TaskId;
     use crate::domain::intent::Actor;
+    use crate::domain::network::Attachment;
     use crate::domain::secret::SecretSpec;
     use crate::domain::task_state::TaskState;
     use crate::wire::proto::assignment::Item;
@@ -269,6 +291,23 @@ mod tests {
         let rest = said(&mut feed).await;
         let whole = if ahead.is_empty() { "1>2 +s +t" } else { "2>3 +t" };
         assert_eq!(rest, whole, "each once, and the chain holds");
+    }
+
+    #[tokio::test]
+    async fn a_task_comes_after_its_nodes_place_on_its_network() {
+        let visit = Visit::new().await;
+        let ingress = visit.manager().view().ingress().expect("a new swarm has it").id;
+        let mut one = task(visit.node, 1, TaskState::Assigned, TaskState::Running, &[]);
+        one.networks = vec![Attachment { network: ingress, address: "10.0.0.9/24".parse().ok() }];
+        visit.write(vec![one.into()]).await;
+        let mut feed = start(&visit);
+        assert_eq!(said(&mut feed).await, "", "the node was not told yet");
+        let (manager, node, session) = (visit.manager(), visit.node, visit.session.clone());
+        let messages = Messages { manager, node, session, bell: visit.hub.bell(node) };
+        let mut messages = messages.start();
+        let told = heard(&mut messages).await.and_then(|message| message.node);
+        assert_eq!(told.map(|node| node.attachments.len()), Some(1));
+        assert_eq!(said(&mut feed).await, ">1 +t");
     }
 
     #[tokio::test]

@@ -67,6 +67,8 @@ impl Messages {
                     Err(status) => return Some(status),
                 };
                 sender.send(Ok(message)).await.ok()?;
+                let networks = content.attachments.iter().map(|place| place.network);
+                self.session.told.send_replace(networks.collect());
                 sent = Some(content);
             }
             if self.bell.changed().await.is_err() {

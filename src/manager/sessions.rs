@@ -1,14 +1,15 @@
 //! Sessions: which nodes are heard of. Kept in memory only: after a restart nothing is known of any
 //! node, and each has twice the usual time to be heard of again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::id::{Entropy, NodeId, SessionId, Stream};
+use crate::domain::id::{Entropy, NetworkId, NodeId, SessionId, Stream};
 use crate::domain::time::Nanoseconds;
 
 /// Periods without a beat after which a node is down.
@@ -47,6 +48,8 @@ pub struct Session {
     pub id: SessionId,
     /// Called when the session is replaced by another, or the node is lost or removed.
     pub ended: CancellationToken,
+    /// The networks on which the node has been told its places: tasks on them come after that.
+    pub told: watch::Sender<BTreeSet<NetworkId>>,
 }
 
 /// A node that is heard of, or has a time by which it should be.
@@ -95,7 +98,8 @@ impl Sessions {
             Some(before.id).filter(|id| Some(*id) == offered)
         });
         let id = kept.unwrap_or_else(|| SessionId::make(&*self.entropy));
-        let session = Session { id, ended: CancellationToken::new() };
+        let (ended, told) = (CancellationToken::new(), watch::Sender::default());
+        let session = Session { id, ended, told };
         live.session = Some(session.clone());
         live.deadline = now + span(period) * MISSED_BEATS;
         Ok(session)
@@ -153,7 +157,7 @@ impl Sessions {
         let session = live.session.as_ref().ok_or(SessionError::NotRegistered)?;
         live.assignments.cancel();
         live.assignments = session.ended.child_token();
-        Ok(Session { id, ended: live.assignments.clone() })
+        Ok(Session { id, ended: live.assignments.clone(), told: session.told.clone() })
     }
 
     /// Gives a node that is not in a session its time to open one: after it was admitted, and after

@@ -59,6 +59,9 @@ fn a_new_swarm_has_the_network_of_the_routing_mesh() {
     let client = purser.client();
     let ingress = r#"{"Name":"ingress","Id":"<id>","Created":"<ts>","Scope":"swarm","Driver":"overlay","EnableIPv4":true,"EnableIPv6":false,"IPAM":{"Driver":"default","Options":null,"Config":[{"Subnet":"10.0.0.0/24","Gateway":"10.0.0.1"}]},"Internal":false,"Attachable":false,"Ingress":true,"ConfigFrom":{"Network":""},"ConfigOnly":false,"Options":{"com.docker.network.driver.overlay.vxlanid_list":"4096"},"Labels":null"#;
     let shown = format!("{ingress},\"Containers\":{{}}}}");
+    // But the docker command finds out its id.
+    let host = client.get("/networks/host?scope=swarm").json();
+    assert_eq!((&host["Name"], &host["Driver"]), (&json!("host"), &json!("host")));
     check(
         &client,
         vec![
@@ -67,7 +70,8 @@ fn a_new_swarm_has_the_network_of_the_routing_mesh() {
             get("/networks/ingress?scope=swarm&verbose=true").shows(200, &shown),
             get("/networks/ingress?scope=local").fails(404, "network ingress not found"),
             // What stands for a network of every engine is not shown.
-            get("/networks/host?scope=swarm").fails(404, "network host not found"),
+            get("/networks/host").fails(404, "network host not found"),
+            get("/networks/nope?scope=swarm").fails(404, "network nope not found"),
             delete("/networks/host").fails(404, "network host not found"),
         ],
     );

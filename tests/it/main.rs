@@ -51,6 +51,7 @@ mod engine_image;
 mod engine_jobs;
 mod engine_logs;
 mod engine_loss;
+mod engine_network;
 mod engine_nodes;
 mod engine_options;
 mod engine_passthrough;

@@ -68,30 +68,40 @@ impl View {
     }
 
     /// The network a path names: by full id, then by name in its exact case, then by id prefix.
-    /// Those that stand for networks of every engine, and those that are removed, are not found.
+    /// One that stands for a network of every engine is found by its full id only, one that is removed
+    /// not at all.
     ///
     /// # Errors
     /// None, or more than one by the prefix.
     pub fn find_network(&self, wanted: &str) -> Result<&Arc<Network>, Refusal> {
+        let by_id = wanted.parse().ok().and_then(|id| self.network(id));
+        if let Some(network) = by_id.filter(|network| !network.is_removed) {
+            return Ok(network);
+        }
         let named = self.network_named(wanted).filter(|network| network.spec.name == wanted);
         let is_shown = |network: &Network| network.is_shown();
         find_among("network", &self.networks, wanted, named, is_shown)
     }
 
-    /// The network that a service means by an id, a name, or the beginning of an id. The names of
-    /// the networks that every engine has stand for those of the swarm in their place.
+    /// The same, and the names of the networks that every engine has stand for those of the swarm in
+    /// their place.
     ///
     /// # Errors
     /// None, or more than one by the prefix.
-    pub fn resolve_network(&self, wanted: &str) -> Result<&Arc<Network>, Refusal> {
-        let by_id = wanted.parse().ok().and_then(|id| self.network(id));
+    pub fn look_up_network(&self, wanted: &str) -> Result<&Arc<Network>, Refusal> {
         let named = self.network_named(wanted).filter(|network| network.spec.name == wanted);
-        let mut predefined =
-            by_id.into_iter().chain(named).filter(|network| network.spec.is_predefined());
-        if let Some(network) = predefined.next() {
+        if let Some(network) = named.filter(|network| network.spec.is_predefined()) {
             return Ok(network);
         }
-        self.find_network(wanted).map_err(|refusal| match refusal.reason {
+        self.find_network(wanted)
+    }
+
+    /// The network that a service means, looked up as above.
+    ///
+    /// # Errors
+    /// None, in the Engine's class for services, or more than one by the prefix.
+    pub fn resolve_network(&self, wanted: &str) -> Result<&Arc<Network>, Refusal> {
+        self.look_up_network(wanted).map_err(|refusal| match refusal.reason {
             // The Engine does not look for what kind of failure this is.
             Reason::NotFound => Refusal { reason: Reason::Unknown, ..refusal },
             _ => refusal,

@@ -266,7 +266,13 @@ pub(super) async fn inspect(
     query.strict_bool("verbose")?;
     let scope = query.text("scope");
     let view = api.manager.view();
-    let own = match view.find_network(&wanted) {
+    // Asked for in the swarm only, what stands for a network of every engine is found as well: so the
+    // docker command learns which id to attach a service to.
+    let found = match scope {
+        "swarm" => view.look_up_network(&wanted),
+        _ => view.find_network(&wanted),
+    };
+    let own = match found {
         Ok(network) if matches!(scope, "" | "swarm") => network,
         Err(refusal) if scope == "swarm" || refusal.reason == Reason::Invalid => {
             return Err(refusal.into());
@@ -313,7 +319,8 @@ pub(super) async fn check_local(api: &ApiInner, spec: &mut ServiceSpec) -> Resul
     let unknown: Vec<String> =
         targets.iter().map(|network| &network.target).filter(unknown).cloned().collect();
     for wanted in unknown {
-        let Some(local) = engine_network(api, &wanted).await else { continue };
+        // Nobody has it: that is for the decision to say.
+        let Some(local) = engine_network(api, &wanted).await else { break };
         let name = text_of(&local, "Name").to_owned();
         if !PREDEFINED.iter().any(|(predefined, _)| *predefined == name) {
             let message = format!(

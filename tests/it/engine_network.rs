@@ -1,0 +1,57 @@
+//! Networks on stock engines.
+
+use serde_json::json;
+
+use crate::kit::engine::{PATIENCE, Site};
+use crate::kit::eventually;
+
+#[test]
+fn networks_of_the_swarm_and_of_the_engine_stand_in_one_list() {
+    let site = Site::up(&["a"]);
+    site.docker("network create -d overlay back").ok();
+    site.docker("network create -d bridge own").ok();
+    let listed = site.docker("network ls --format '{{.Name}} {{.Driver}} {{.Scope}}'").ok();
+    for line in
+        ["back overlay swarm", "ingress overlay swarm", "own bridge local", "host host local"]
+    {
+        assert!(listed.lines().any(|known| known == line), "{line}: {listed}");
+    }
+    let own = site.docker("network ls -q --filter scope=local --filter name=own").ok();
+    assert_eq!(own.lines().count(), 1, "{own}");
+    for (args, refusal) in [
+        ("network create -d bridge back", "network with name back already exists"),
+        ("network create -d overlay own", "network with name own already exists"),
+    ] {
+        assert_eq!(site.docker(args).refused(), refusal, "{args}");
+    }
+    let spec = json!({"Name": "web", "TaskTemplate": {"Networks": [{"Target": "own"}],
+        "ContainerSpec": {"Image": "redis:alpine"}}});
+    let refused = site.purser.client().post("/services/create", &spec);
+    let message = "The network own cannot be used with services. Only networks scoped to the swarm \
+         can be used, such as those created with the overlay driver.";
+    assert_eq!((refused.status, &*refused.message()), (403, message));
+    site.docker("network rm own back").ok();
+    assert_eq!(site.docker("network ls -q --filter name=own --filter name=back").ok(), "");
+}
+
+#[test]
+fn a_service_runs_on_the_network_of_its_host() {
+    let site = Site::up(&["a"]);
+    site.docker("service create -d --name web --network host redis:alpine").ok();
+    let tasks = site.await_running("web", 1);
+    let interfaces = site.exec(&tasks[0], "ls /sys/class/net").ok();
+    assert!(interfaces.contains("docker0"), "{interfaces}");
+}
+
+#[test]
+fn without_keys_of_the_gossip_a_task_on_an_overlay_waits_on_its_node() {
+    let site = Site::up(&["a"]);
+    site.docker("network create -d overlay back").ok();
+    site.docker("service create -d --name web --network back redis:alpine").ok();
+    eventually("it is on its node", PATIENCE, || {
+        let state = site.docker("service ps --format {{.CurrentState}} web").ok();
+        state.starts_with("Preparing").then_some(())
+    });
+    site.docker("service rm web").ok();
+    site.docker("network rm back").ok();
+}
