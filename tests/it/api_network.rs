@@ -364,6 +364,75 @@ fn ports_are_given_once() {
 }
 
 #[test]
+fn a_swarm_gives_subnets_from_its_own_pools() {
+    let purser = Purser::serve("net-pools");
+    let client = purser.client();
+    let init = json!({"ListenAddr": "127.0.0.1:0", "AdvertiseAddr": "127.0.0.1:1",
+        "DefaultAddrPool": ["10.20.0.0/28"], "SubnetSize": 29, "DataPathPort": 7789});
+    let subnet = |name: &str| {
+        let network = client.get(&format!("/networks/{name}")).json();
+        network["IPAM"]["Config"][0]["Subnet"].as_str().unwrap_or_default().to_owned()
+    };
+    check(
+        &client,
+        vec![
+            post("/swarm/init", &init).is(200),
+            post("/networks/create", &overlay("one")).is(201),
+            post("/networks/create", &overlay("two")).fails(
+                500,
+                "rpc error: code = ResourceExhausted desc = no free subnet with a prefix of 29 is \
+                 left in 10.20.0.0/28",
+            ),
+        ],
+    );
+    assert_eq!((&*subnet("ingress"), &*subnet("one")), ("10.20.0.0/29", "10.20.0.8/29"));
+    check(
+        &client,
+        vec![delete("/networks/one").is(204), post("/networks/create", &overlay("two")).is(201)],
+    );
+    assert_eq!(subnet("two"), "10.20.0.8/29");
+}
+
+#[test]
+fn what_becomes_of_a_network_is_an_event() {
+    let purser = Purser::swarm("net-event");
+    let client = purser.client();
+    let id = make(&client, &overlay("back"));
+    make_service(&client, &networked("web", &["back"], json!([])));
+    endpoint(&client, "web");
+    let mut spec = networked("web", &["back"], json!([]));
+    spec["Mode"] = json!({"Replicated": {"Replicas": 2}});
+    let now = version(&client, "/services/web");
+    check(
+        &client,
+        vec![
+            post(format!("/services/web/update?{now}"), &spec).is(200),
+            delete("/services/web").is(200),
+            delete("/networks/back").is(204),
+        ],
+    );
+    let wish = json!({"type": ["network"]});
+    let query = filters("/events", &wish).replace("?", "?until=4000000000&");
+    let mut flow = client.open(&query);
+    let events = flow.until("its removal", |answer| {
+        let events: Vec<Value> =
+            answer.text().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        events.iter().any(|event| event["Action"] == "remove").then_some(events)
+    });
+    let words: Vec<String> = events
+        .iter()
+        .map(|event| {
+            let name = event["Actor"]["Attributes"]["name"].as_str().unwrap_or_default();
+            format!("{} {name}", event["Action"].as_str().unwrap_or_default())
+        })
+        .collect();
+    // Addresses that it gave out are nobody's news.
+    assert_eq!(words, ["create ingress", "create back", "remove back"]);
+    assert!(events[1..].iter().all(|event| event["Actor"]["ID"] == json!(id)));
+    assert!(events.iter().all(|event| event["scope"] == "swarm"), "{events:?}");
+}
+
+#[test]
 fn networks_and_addresses_outlive_a_restart() {
     let mut purser = Purser::swarm("net-restart");
     let client = purser.client();

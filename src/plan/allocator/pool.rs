@@ -171,3 +171,83 @@ impl Subnet {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::network::NetworkSpec;
+
+    fn network(subnets: &[(&str, &str)], last_given: Option<&str>) -> Network {
+        let config = |(subnet, range): &(&str, &str)| IpamConfig {
+            subnet: (*subnet).into(),
+            ip_range: (*range).into(),
+            gateway: "10.0.0.1".into(),
+            ..IpamConfig::default()
+        };
+        Network {
+            id: NetworkId::derive([1; 17]),
+            meta: Default::default(),
+            spec: NetworkSpec { name: "net".into(), ..NetworkSpec::default() },
+            vnis: Vec::new(),
+            subnets: subnets.iter().map(config).collect(),
+            last_given: last_given.and_then(|text| text.parse().ok()),
+            is_removed: false,
+        }
+    }
+
+    /// What a network gives until it is full, and then once more when `freed` came back.
+    fn given(network: &Network, freed: &str) -> String {
+        let view = View::default();
+        let mut pools = Pools::of(&view);
+        let mut given = Vec::new();
+        while let Ok(place) = pools.take(network) {
+            given.push(place.address.expect("an overlay's").to_string());
+        }
+        let address = freed.parse().ok();
+        pools.give_back(&[Attachment { network: network.id, address }]);
+        let again = pools.take(network).ok().and_then(|place| place.address);
+        given.extend(again.map(|address| format!("again {address}")));
+        given.join(" ")
+    }
+
+    #[test]
+    fn addresses_go_round() {
+        let small = network(&[("10.0.0.0/29", "")], None);
+        assert_eq!(
+            given(&small, "10.0.0.3/29"),
+            "10.0.0.2/29 10.0.0.3/29 10.0.0.4/29 10.0.0.5/29 10.0.0.6/29 again 10.0.0.3/29"
+        );
+        let later = network(&[("10.0.0.0/29", "")], Some("10.0.0.4"));
+        assert!(given(&later, "10.0.0.2/29").starts_with("10.0.0.5/29 10.0.0.6/29 10.0.0.2/29 "));
+        let two = network(&[("10.0.0.0/30", ""), ("10.1.0.0/30", "")], Some("10.1.0.1"));
+        assert_eq!(
+            given(&two, "10.0.0.2/30"),
+            "10.1.0.2/30 10.0.0.2/30 10.1.0.1/30 again 10.0.0.2/30"
+        );
+        let part = network(&[("10.0.0.0/24", "10.0.0.128/31")], Some("10.0.0.7"));
+        assert_eq!(
+            given(&part, "10.0.0.129/24"),
+            "10.0.0.128/24 10.0.0.129/24 again 10.0.0.129/24"
+        );
+    }
+
+    #[test]
+    fn the_last_free_address_is_no_tasks() {
+        let view = View::default();
+        let mut pools = Pools::of(&view);
+        let small = network(&[("10.0.0.0/29", "")], None);
+        for _ in 0..4 {
+            assert!(pools.take_for_task(&small).is_ok());
+        }
+        let full = Err("no free address is left on network net".to_owned());
+        assert_eq!(pools.take_for_task(&small), full);
+        assert_eq!(pools.take_for_task(&small), full);
+        assert!(pools.take(&small).is_ok());
+        assert_eq!(pools.take(&small), full);
+        let [Change::Put(object)] = &pools.changes().collect::<Vec<_>>()[..] else {
+            panic!("one network has given")
+        };
+        let crate::domain::change::Object::Network(network) = object else { panic!("a network") };
+        assert_eq!(network.last_given, "10.0.0.6".parse().ok());
+    }
+}

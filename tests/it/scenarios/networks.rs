@@ -4,9 +4,15 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
-use purser::domain::task_state::TaskState;
+use purser::domain::endpoint::{EndpointSpec, PortConfig};
+use purser::domain::id::ServiceId;
+use purser::domain::intent::Intent;
+use purser::domain::task_state::{Mover, TaskState};
 
 use super::world::World;
+
+/// The ports that are given to services that name none.
+const DYNAMIC: std::ops::RangeInclusive<u32> = 30_000..=32_767;
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 const SERVICES: [&str; 3] = ["web", "log", "api"];
@@ -87,6 +93,32 @@ fn command() -> impl Strategy<Value = String> {
         1 => Just("restart-manager".to_owned()),
         3 => prop::sample::select(&["1s", "5s", "20s"][..]).prop_map(|span| format!("advance {span}")),
     ]
+}
+
+/// A service that takes every port that is given out keeps others waiting, with a word, until it is
+/// gone.
+#[test]
+fn a_service_waits_for_a_port_until_one_is_free() {
+    let mut world = World::new(3);
+    let _ = world.line("network mesh ingress=yes; node n1");
+    let mut spec = super::spec::plain("greedy");
+    let port = |target_port| PortConfig { target_port, ..PortConfig::default() };
+    let ports = DYNAMIC.map(port).collect();
+    spec.endpoint_spec = Some(EndpointSpec { ports, ..EndpointSpec::default() });
+    let id = ServiceId::make(&world.entropy);
+    let intent = Intent::CreateService { id, spec, registry_auth: None };
+    assert_eq!(world.submit(Mover::Orchestrator, intent), Ok(true));
+    let shown = |world: &mut World, line: &str| {
+        let shown = world.line(line) + &world.line("show tasks late");
+        assert!(world.complaints.is_empty(), "{:?}", world.complaints);
+        shown
+    };
+    let waits =
+        "  late.1   -    app:1     running/new  no free tcp port is left of 30000 to 32767\n";
+    assert_eq!(shown(&mut world, "service late publish=0"), waits);
+    assert_eq!(shown(&mut world, "update late image=app:2"), waits.replace("app:1", "app:2"));
+    let runs = "  late.1   n1   app:2     running/running\n";
+    assert_eq!(shown(&mut world, "remove greedy; advance 1m"), runs);
 }
 
 /// What a large cluster needs in one go. How long that takes is the benches' to say.
