@@ -36,7 +36,7 @@ pub const STAGES: [Stage; 4] =
 pub struct Dirty {
     services: BTreeSet<ServiceId>,
     nodes: BTreeSet<NodeId>,
-    /// Nodes of tasks that changed and have places on networks.
+    /// Nodes that got or lost a task with places on networks.
     attached: BTreeSet<NodeId>,
     /// A network changed in more than the address that it gave out last.
     networks: bool,
@@ -76,12 +76,14 @@ impl Dirty {
             (_, Some(Object::Task(old)), new) => {
                 self.services.insert(old.service_id);
                 self.freed |= frees_place(old, new.as_ref());
-                let both = [&changed.old, new].into_iter().flatten();
-                self.attached.extend(both.filter_map(attached_node));
+                let [before, after] = [&changed.old, new].map(attached_node);
+                if before != after {
+                    self.attached.extend(before.into_iter().chain(after));
+                }
             }
-            (_, None, Some(new @ Object::Task(task))) => {
+            (_, None, Some(Object::Task(task))) => {
                 self.services.insert(task.service_id);
-                self.attached.extend(attached_node(new));
+                self.attached.extend(attached_node(&changed.new));
             }
             (_, Some(Object::Network(old)), Some(Object::Network(new)))
                 if old.is_same_but_for_addresses(new) => {}
@@ -155,9 +157,12 @@ impl Dirty {
     }
 }
 
-fn attached_node(object: &Object) -> Option<NodeId> {
+/// The node that a task with places on networks is on, from its assignment to its end.
+fn attached_node(object: &Option<Object>) -> Option<NodeId> {
     match object {
-        Object::Task(task) if !task.networks.is_empty() => task.node_id,
+        Some(Object::Task(task)) if !task.networks.is_empty() => {
+            task.node_id.filter(|_| task.holds_place())
+        }
         _ => None,
     }
 }

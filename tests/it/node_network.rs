@@ -97,6 +97,17 @@ fn a_task_comes_with_its_networks_to_a_node_that_has_a_place_on_them() {
     assert_eq!(virtual_ips.len(), 2);
     assert_eq!(sent.spec.map(|spec| spec.networks[0].target.clone()), Some(back));
     cluster.until_running("web", 1);
+    let shown = cluster.tasks("web")[0]["NetworksAttachments"][0].clone();
+    assert_eq!(shown["Addresses"], json!([place.addresses[0]]));
+    let network = &shown["Network"];
+    assert_eq!(network["Spec"]["DriverConfiguration"]["Name"], "overlay");
+    assert_eq!(
+        (&network["Spec"]["Name"], &network["Spec"]["Scope"]),
+        (&json!("back"), &json!("swarm"))
+    );
+    assert_eq!(network["DriverState"]["Options"]["encrypted"], "");
+    let pool = json!({"Subnet": "10.0.1.0/24", "Gateway": "10.0.1.1"});
+    assert_eq!(network["IPAMOptions"], json!({"Driver": {"Name": "default"}, "Configs": [pool]}));
     assert_eq!(places(&other.seen()).len(), 1, "it has no task on it");
     agent.assert_no_faults();
 }

@@ -43,6 +43,14 @@ pub(in crate::http) struct NetworkAnswer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     containers: Option<serde_json::Value>,
+    /// Other nodes on the network, as far as the engine of this host knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Object>>)]
+    peers: Option<serde_json::Value>,
+    /// Services on the network, as far as the engine of this host knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    services: Option<serde_json::Value>,
 }
 
 /// How a network gets its addresses, as it is shown.
@@ -88,14 +96,20 @@ impl<'a> From<&'a Network> for NetworkAnswer<'a> {
             options: network.driver_options(),
             labels: Some(&spec.labels).filter(|labels| !labels.is_empty()),
             containers: None,
+            peers: None,
+            services: None,
         }
     }
 }
 
 impl NetworkAnswer<'_> {
-    /// The same with the containers that the engine of this host has on the network.
-    pub(super) fn with_containers(mut self, containers: serde_json::Value) -> Self {
-        self.containers = Some(containers);
+    /// The same with what the engine of this host has on the network.
+    pub(super) fn with_local(mut self, local: Option<&serde_json::Value>) -> Self {
+        let part = |key| local.and_then(|local| local.get(key)).filter(|part| !part.is_null());
+        let none = || serde_json::json!({});
+        self.containers = Some(part("Containers").cloned().unwrap_or_else(none));
+        self.peers = part("Peers").cloned();
+        self.services = part("Services").cloned();
         self
     }
 }

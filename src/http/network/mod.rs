@@ -188,10 +188,10 @@ async fn engine_list(api: &ApiInner, path: &str) -> Vec<Value> {
 }
 
 /// The network that the engine of this host has by this id or name.
-async fn engine_network(api: &ApiInner, wanted: &str) -> Option<Value> {
+async fn engine_network(api: &ApiInner, wanted: &str, verbose: bool) -> Option<Value> {
     let engine = api.engine.as_ref()?;
     let encoded = percent_encoding::utf8_percent_encode(wanted, percent_encoding::NON_ALPHANUMERIC);
-    engine.client().json("GET", &format!("/networks/{encoded}"), None).await.ok()
+    engine.client().json("GET", &format!("/networks/{encoded}?verbose={verbose}"), None).await.ok()
 }
 
 fn text_of<'v>(network: &'v Value, key: &str) -> &'v str {
@@ -227,7 +227,7 @@ pub(super) async fn create(
         let message = format!("operation is not permitted on predefined {} network", wish.name);
         return Err(Refusal::front(Reason::Forbidden, message).into());
     }
-    let local = engine_network(&api, &wish.name).await;
+    let local = engine_network(&api, &wish.name, false).await;
     let is_local = |network: &Value| {
         text_of(network, "Name") == wish.name && text_of(network, "Scope") != "swarm"
     };
@@ -263,7 +263,7 @@ pub(super) async fn inspect(
     query: Query,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
-    query.strict_bool("verbose")?;
+    let verbose = query.strict_bool("verbose")?;
     let scope = query.text("scope");
     let view = api.manager.view();
     // Asked for in the swarm only, what stands for a network of every engine is found as well: so the
@@ -279,12 +279,9 @@ pub(super) async fn inspect(
         }
         _ => return Ok(passthrough::fallback(&api, request).await),
     };
-    // The containers of this host that are on it.
-    let local = engine_network(&api, own.id.as_str()).await;
+    let local = engine_network(&api, own.id.as_str(), verbose).await;
     let local = local.filter(|network| text_of(network, "Id") == own.id.as_str());
-    let containers = local.and_then(|network| network.get("Containers").cloned());
-    let containers = containers.filter(Value::is_object).unwrap_or_else(|| serde_json::json!({}));
-    Ok(json(StatusCode::OK, &NetworkAnswer::from(&**own).with_containers(containers)))
+    Ok(json(StatusCode::OK, &NetworkAnswer::from(&**own).with_local(local.as_ref())))
 }
 
 /// Remove a network
@@ -320,7 +317,7 @@ pub(super) async fn check_local(api: &ApiInner, spec: &mut ServiceSpec) -> Resul
         targets.iter().map(|network| &network.target).filter(unknown).cloned().collect();
     for wanted in unknown {
         // Nobody has it: that is for the decision to say.
-        let Some(local) = engine_network(api, &wanted).await else { break };
+        let Some(local) = engine_network(api, &wanted, false).await else { break };
         let name = text_of(&local, "Name").to_owned();
         if !PREDEFINED.iter().any(|(predefined, _)| *predefined == name) {
             let message = format!(

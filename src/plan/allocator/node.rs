@@ -63,15 +63,11 @@ pub(super) fn plan(
 fn needed(view: &View, node: &Node) -> BTreeSet<NetworkId> {
     let mut needed: BTreeSet<NetworkId> =
         view.ingress().map(|network| network.id).into_iter().collect();
-    for task in view.tasks_of_node(node.id).filter(|task| is_there(task)) {
+    for task in view.tasks_of_node(node.id).filter(|task| task.holds_place()) {
         let with_address = task.networks.iter().filter(|place| place.address.is_some());
         needed.extend(with_address.map(|place| place.network));
     }
     needed
-}
-
-fn is_there(task: &Task) -> bool {
-    task.status.state >= TaskState::Assigned && !task.status.state.is_terminal()
 }
 
 /// Says on a task that its node has no address; nothing when it says so already, or when it is with

@@ -7,7 +7,7 @@ use super::pool::Pools;
 use super::{Endpoints, PENDING_MESSAGE};
 use crate::domain::change::Change;
 use crate::domain::endpoint::Endpoint;
-use crate::domain::network::Attachment;
+use crate::domain::network::{Attachment, Network};
 use crate::domain::task::Task;
 use crate::domain::task_state::{Mover, TaskState, may_move};
 
@@ -58,10 +58,10 @@ fn endpoint_of(
 /// A place on each network of a task, and on that of the routing mesh when it publishes there.
 fn give_addresses(task: &Task, pools: &mut Pools<'_>) -> Result<Vec<Attachment>, String> {
     let view = pools.view();
-    let mut networks = Vec::new();
+    let mut networks: Vec<&Network> = Vec::new();
     for attachment in &task.spec.networks {
         let network = find(view, &attachment.target)?;
-        if networks.iter().all(|known: &&crate::domain::network::Network| known.id != network.id) {
+        if networks.iter().all(|known| known.id != network.id) {
             networks.push(network);
         }
     }
