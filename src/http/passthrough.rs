@@ -108,7 +108,9 @@ fn without_engine(request: &Request<Body>) -> Response<Body> {
         ["images", ref name @ .., "json"] if is_get => {
             missing(format!("No such image: {}", name.join("/")))
         }
-        ["networks", id] if id != "create" => missing(format!("network {id} not found")),
+        ["networks", id] if request.method() != Method::POST => {
+            missing(format!("network {id} not found"))
+        }
         ["volumes", name] if name != "create" => missing(format!("get {name}: no such volume")),
         ["plugins", name, "json"] => missing(format!("plugin {name:?} not found")),
         ["exec", id, ..] => missing(format!("No such exec instance: {id}")),

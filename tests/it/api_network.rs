@@ -313,6 +313,33 @@ fn a_service_is_attached_to_what_it_names() {
 }
 
 #[test]
+fn a_network_within_each_node_has_no_addresses_to_give() {
+    let purser = Purser::swarm("net-local");
+    let client = purser.client();
+    let body = json!({"Name": "lan", "Driver": "macvlan", "Scope": "swarm",
+        "Options": {"parent": "eth0"}});
+    make(&client, &body);
+    let shown = client.get("/networks/lan").json();
+    assert_eq!((&shown["Driver"], &shown["Scope"]), (&json!("macvlan"), &json!("swarm")));
+    assert_eq!(shown["IPAM"]["Config"], json!([]));
+    assert_eq!(shown["Options"], json!({"parent": "eth0"}));
+    make_service(&client, &networked("web", &["lan"], json!([{"TargetPort": 80}])));
+    let places = endpoint(&client, "web")["VirtualIPs"].as_array().map_or(0, Vec::len);
+    assert_eq!(places, 1, "that of the routing mesh");
+    let no_engine = "no engine is attached to this manager";
+    check(
+        &client,
+        vec![
+            delete("/services/web").is(200),
+            delete("/networks/lan").is(204),
+            // What concerns containers is an engine's.
+            post("/networks/prune", &json!({})).fails(503, no_engine),
+            post("/networks/ingress/connect", &json!({"Container": "x"})).fails(503, no_engine),
+        ],
+    );
+}
+
+#[test]
 fn ports_are_given_once() {
     let purser = Purser::swarm("net-ports");
     let client = purser.client();

@@ -35,12 +35,18 @@ fn networks_of_the_swarm_and_of_the_engine_stand_in_one_list() {
 }
 
 #[test]
-fn a_service_runs_on_the_network_of_its_host() {
+fn a_service_runs_on_a_network_that_every_engine_has() {
     let site = Site::up(&["a"]);
-    site.docker("service create -d --name web --network host redis:alpine").ok();
-    let tasks = site.await_running("web", 1);
-    let interfaces = site.exec(&tasks[0], "ls /sys/class/net").ok();
-    assert!(interfaces.contains("docker0"), "{interfaces}");
+    for (network, expected) in [("host", "docker0"), ("bridge", "eth0"), ("none", "lo")] {
+        let create = format!("service create -d --name {network} --network {network}");
+        site.docker(&format!("{create} redis:alpine")).ok();
+        let tasks = site.await_running(network, 1);
+        let interfaces = site.exec(&tasks[0], "ls /sys/class/net").ok();
+        assert!(interfaces.contains(expected), "{network}: {interfaces}");
+        assert!(network == "host" || !interfaces.contains("docker0"), "{network}: {interfaces}");
+        let shown = site.docker(&format!("service inspect --pretty {network}")).ok();
+        assert!(shown.contains(&format!("Networks: {network}")), "{shown}");
+    }
 }
 
 #[test]
