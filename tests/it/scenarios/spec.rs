@@ -25,7 +25,7 @@ pub fn set(spec: &mut ServiceSpec, setting: &str) -> Result<(), String> {
         spec.labels.insert(label.into(), value.into());
         return Ok(());
     }
-    if set_update(spec, key, value)? {
+    if set_update(spec, key, value)? || set_network(spec, key, value)? {
         return Ok(());
     }
     let template = Arc::make_mut(&mut spec.task_template);
@@ -80,21 +80,6 @@ pub fn set(spec: &mut ServiceSpec, setting: &str) -> Result<(), String> {
             let target = format!("/{value}");
             container.mounts.push(Mount { target, volume_options, ..Default::default() });
         }
-        "networks" => {
-            let target = |name: &str| NetworkAttachmentConfig {
-                target: name.into(),
-                ..NetworkAttachmentConfig::default()
-            };
-            let names = value.split(',').filter(|name| !name.is_empty());
-            template.networks = names.map(target).collect();
-        }
-        "publish" => {
-            let published_port =
-                u32::try_from(number(value)?).map_err(|error| error.to_string())?;
-            let port = PortConfig { target_port: 80, published_port, ..Default::default() };
-            spec.endpoint_spec = Some(EndpointSpec { ports: vec![port], ..Default::default() });
-        }
-        "endpoint" => spec.endpoint_spec.get_or_insert_default().mode = word(value)?,
         "port" => {
             let port = PortConfig {
                 target_port: 80,
@@ -107,6 +92,30 @@ pub fn set(spec: &mut ServiceSpec, setting: &str) -> Result<(), String> {
         _ => return Err(format!("{key} is no setting")),
     }
     Ok(())
+}
+
+/// A setting of the networks of a service, and of how it is reached on them.
+fn set_network(spec: &mut ServiceSpec, key: &str, value: &str) -> Result<bool, String> {
+    match key {
+        "networks" => {
+            let target = |name: &str| NetworkAttachmentConfig {
+                target: name.into(),
+                ..NetworkAttachmentConfig::default()
+            };
+            let names = value.split(',').filter(|name| !name.is_empty());
+            let template = Arc::make_mut(&mut spec.task_template);
+            template.networks = names.map(target).collect();
+        }
+        "publish" => {
+            let published_port =
+                u32::try_from(number(value)?).map_err(|error| error.to_string())?;
+            let port = PortConfig { target_port: 80, published_port, ..Default::default() };
+            spec.endpoint_spec = Some(EndpointSpec { ports: vec![port], ..Default::default() });
+        }
+        "endpoint" => spec.endpoint_spec.get_or_insert_default().mode = word(value)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
 /// The spec of a network: `subnet=` starts another subnet, to which what follows belongs.
