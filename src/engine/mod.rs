@@ -74,7 +74,11 @@ impl Engine {
         self.get("/info").await
     }
 
-    async fn get(&self, path: &str) -> Result<Value, ClientError> {
+    /// What the engine answers to a small question, within a stated time.
+    ///
+    /// # Errors
+    /// It cannot be reached, refuses, takes too long, or answers nonsense.
+    pub async fn get(&self, path: &str) -> Result<Value, ClientError> {
         match tokio::time::timeout(ANSWER_TIME, self.inner.client.json("GET", path, None)).await {
             Ok(answer) => answer,
             Err(_) => Err(ClientError::Slow),

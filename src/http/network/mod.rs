@@ -176,7 +176,7 @@ fn matches_pattern(pattern: &str, text: &str) -> bool {
 /// The networks that the engine of this host lists; none when there is none, or it is out of reach.
 async fn engine_list(api: &ApiInner, path: &str) -> Vec<Value> {
     let Some(engine) = &api.engine else { return Vec::new() };
-    match engine.client().json("GET", path, None).await {
+    match engine.get(path).await {
         Ok(Value::Array(networks)) => networks,
         Ok(_) => Vec::new(),
         Err(error) => {
@@ -191,7 +191,7 @@ async fn engine_list(api: &ApiInner, path: &str) -> Vec<Value> {
 async fn engine_network(api: &ApiInner, wanted: &str, verbose: bool) -> Option<Value> {
     let engine = api.engine.as_ref()?;
     let encoded = percent_encoding::utf8_percent_encode(wanted, percent_encoding::NON_ALPHANUMERIC);
-    engine.client().json("GET", &format!("/networks/{encoded}?verbose={verbose}"), None).await.ok()
+    engine.get(&format!("/networks/{encoded}?verbose={verbose}")).await.ok()
 }
 
 fn text_of<'v>(network: &'v Value, key: &str) -> &'v str {
