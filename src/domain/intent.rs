@@ -197,6 +197,8 @@ pub enum Intent {
     ForgetSessions,
     /// The manager: new network keys, if they are due.
     RotateNetworkKeys,
+    /// The manager, once at start: a swarm from before there were networks gets its first ones.
+    ProvideNetworks,
     /// Nodes, of their own tasks: what they do.
     ReportTasks {
         /// What is reported, by whom.
@@ -285,6 +287,7 @@ impl Intent {
             Intent::LoseNodes { .. } => "node lost",
             Intent::ForgetSessions => "sessions forget",
             Intent::RotateNetworkKeys => "network keys rotate",
+            Intent::ProvideNetworks => "networks provide",
             Intent::ReportTasks { .. } => "task report",
         }
     }

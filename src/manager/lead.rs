@@ -120,6 +120,7 @@ impl Manager {
         let root = Root::load(&cluster.root_ca, &payload.ok_or(StartError::NoKey)?)?;
         let listener = listen(&cluster.listen_addr)?;
         self.submit(Actor::Manager, Intent::ForgetSessions).await?;
+        self.submit(Actor::Manager, Intent::ProvideNetworks).await?;
         self.take_lead(cluster, root, listener)?;
         Ok(())
     }
@@ -329,6 +330,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::change::Change;
+    use crate::domain::view::View;
     use crate::manager::fixture::Fixture;
 
     async fn admitted(manager: &Manager) -> NodeId {
@@ -352,6 +355,27 @@ mod tests {
         fixture.init().await;
         assert!(manager.lead().borrow().is_some());
         assert!(manager.sessions().present(node).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_swarm_from_before_there_were_networks_gets_the_first_ones() {
+        let fixture = Fixture::leading().await;
+        let manager = &fixture.manager;
+        let networks = |view: &View| -> Vec<String> {
+            let mut names: Vec<_> = view.networks().map(|n| n.spec.name.clone()).collect();
+            names.sort();
+            names
+        };
+        let first = networks(&manager.view());
+        assert_eq!(first, ["bridge", "host", "ingress", "none"]);
+        let remove =
+            |view: &View| view.networks().map(|n| Change::Remove(Key::Network(n.id))).collect();
+        let written = manager.store().write(move |view, _| Ok(remove(view))).await;
+        written.expect("the store writes");
+        for _ in 0..2 {
+            manager.submit(Actor::Manager, Intent::ProvideNetworks).await.expect("there is room");
+            assert_eq!(networks(&manager.view()), first);
+        }
     }
 
     #[tokio::test]

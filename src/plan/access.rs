@@ -52,6 +52,7 @@ fn is_for_clients(intent: &Intent) -> bool {
         | Intent::LoseNodes { .. }
         | Intent::ForgetSessions
         | Intent::RotateNetworkKeys
+        | Intent::ProvideNetworks
         | Intent::ReportTasks { .. } => false,
     }
 }

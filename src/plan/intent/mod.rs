@@ -74,6 +74,7 @@ pub fn decide(view: &View, intent: Intent, ctx: Context<'_>) -> Result<Vec<Chang
         }
         Intent::LoseNodes { nodes } => Ok(node::lose(view, nodes, ctx)),
         Intent::ForgetSessions => Ok(node::forget_sessions(view, ctx)),
+        Intent::ProvideNetworks => network::provide(view, ctx),
         Intent::ReportTasks { reports } => Ok(report::tasks(view, reports)),
     }
 }

@@ -89,8 +89,7 @@ fn check_unused(view: &View, network: &Network) -> Result<(), Refusal> {
     }
 }
 
-/// The networks of a new swarm, one for the routing mesh and one for each that every engine has, and
-/// its first node with its place on them.
+/// The networks of a new swarm, and its first node with its place on them.
 ///
 /// # Errors
 /// The address pools have no room for one.
@@ -99,21 +98,37 @@ pub(super) fn of_new_swarm(
     node: Node,
     ctx: Context<'_>,
 ) -> Result<Vec<Change>, Refusal> {
+    let first = first_networks(cluster, ctx)?;
+    let mut view = View::default();
+    first.iter().for_each(|network| view.load(network));
+    let (node, given) = allocator::welcome(&view, node);
+    let networks = first.into_iter().map(Change::Put);
+    // What gave an address stands in place of what had not.
+    Ok(networks.chain([node.into()]).chain(given).collect())
+}
+
+/// The same networks for a swarm that was made before there were any.
+///
+/// # Errors
+/// As above.
+pub(super) fn provide(view: &View, ctx: Context<'_>) -> Result<Vec<Change>, Refusal> {
+    let cluster = view.require_cluster()?;
+    if view.networks().len() > 0 {
+        return Ok(Vec::new());
+    }
+    Ok(first_networks(cluster, ctx)?.into_iter().map(Change::Put).collect())
+}
+
+/// One network for the routing mesh, and one for each that every engine has.
+fn first_networks(cluster: &Cluster, ctx: Context<'_>) -> Result<Vec<Object>, Refusal> {
     let predefined = PREDEFINED.iter().map(|(name, driver)| NetworkSpec::predefined(name, driver));
     let specs = std::iter::once(NetworkSpec::ingress()).chain(predefined);
-    let mut view = View::default();
-    let mut changes = Vec::new();
-    for spec in specs {
+    let made = specs.map(|spec| {
         let id = NetworkId::make(ctx.entropy);
-        let network: Object = allocator::give_network(&view, cluster, id, spec)?.into();
-        view.load(&network);
-        changes.push(Change::Put(network));
-    }
-    let (node, given) = allocator::welcome(&view, node);
-    changes.push(node.into());
-    // What gave an address stands in place of what had not.
-    changes.extend(given);
-    Ok(changes)
+        // Only the first needs a subnet, so none has to know of another.
+        allocator::give_network(&View::default(), cluster, id, spec).map(Object::from)
+    });
+    made.collect()
 }
 
 fn check(spec: &NetworkSpec) -> Result<(), Refusal> {
