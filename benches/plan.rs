@@ -3,7 +3,7 @@
 //! anything.
 //!
 //! Two things are shown. Ten thousand tasks find their places on a thousand nodes in less than a
-//! second; and a change of one service costs what that service is worth, whether it is one of a
+//! second, with and without addresses on overlay networks; and a change of one service costs what that service is worth, whether it is one of a
 //! hundred or one of a thousand, which is why these come in both sizes.
 
 use std::collections::BTreeMap;
@@ -14,9 +14,11 @@ use criterion::{BatchSize, Criterion};
 
 use purser::domain::cluster::{Cluster, ClusterSpec, JoinSecrets};
 use purser::domain::container::ContainerSpec;
-use purser::domain::id::{ClusterId, Entropy, NodeId, ServiceId, Stream};
+use purser::domain::endpoint::NetworkAttachmentConfig;
+use purser::domain::id::{ClusterId, Entropy, NetworkId, NodeId, ServiceId, Stream};
 use purser::domain::intent::{AuthFrom, Intent, TaskReport};
 use purser::domain::meta::{Stamp, Version};
+use purser::domain::network::{Ipam, IpamConfig, NetworkSpec, OVERLAY};
 use purser::domain::node::{Availability, NodeDescription};
 use purser::domain::service::{Replicated, ServiceSpec, TaskSpec};
 use purser::domain::task::{Task, TaskStatus};
@@ -32,6 +34,7 @@ const REPLICAS: u64 = 10;
 fn main() {
     let mut criterion = Criterion::default().sample_size(20).configure_from_args();
     place(&mut criterion);
+    attach(&mut criterion);
     for services in [100, 1_000] {
         change_one(&mut criterion, services);
     }
@@ -56,6 +59,34 @@ fn place(criterion: &mut Criterion) {
             bencher.iter_batched(begin, settle, BatchSize::PerIteration);
         });
     }
+}
+
+/// Every task is new and gets an address, and every node one on each network of its tasks.
+fn attach(criterion: &mut Criterion) {
+    let mut empty = Bench::of(1_000);
+    for number in 0..20 {
+        let config = IpamConfig { subnet: format!("10.{number}.0.0/20"), ..Default::default() };
+        let ipam = Ipam { config: vec![config], ..Default::default() };
+        let (name, driver) = (format!("network-{number}"), OVERLAY.to_owned());
+        let spec = NetworkSpec { name, driver, ipam, ..Default::default() };
+        empty.submit(Intent::CreateNetwork { id: NetworkId::make(&ENTROPY), spec });
+    }
+    empty.settle();
+    let begin = || {
+        let mut bench = empty.clone();
+        (0..20).for_each(|number| bench.create_on(number, 500, &format!("network-{number}")));
+        bench
+    };
+    let settle = |mut bench: Bench| {
+        bench.settle();
+        bench
+    };
+    criterion.bench_function(
+        "20 services of 500 tasks on 20 networks over 1000 nodes",
+        |bencher| {
+            bencher.iter_batched(begin, settle, BatchSize::PerIteration);
+        },
+    );
 }
 
 /// One service changes in a cluster where everything else runs.
@@ -124,8 +155,18 @@ impl Bench {
     }
 
     fn create(&mut self, number: u64, replicas: u64) {
+        self.create_with(number, replicas, Vec::new());
+    }
+
+    fn create_on(&mut self, number: u64, replicas: u64, network: &str) {
+        let target = network.to_owned();
+        let network = NetworkAttachmentConfig { target, ..Default::default() };
+        self.create_with(number, replicas, vec![network]);
+    }
+
+    fn create_with(&mut self, number: u64, replicas: u64, networks: Vec<NetworkAttachmentConfig>) {
         let container = ContainerSpec { image: "app:1".into(), ..Default::default() };
-        let template = TaskSpec { container_spec: Some(container), ..Default::default() };
+        let template = TaskSpec { container_spec: Some(container), networks, ..Default::default() };
         let mut spec = ServiceSpec {
             name: format!("service-{number}"),
             task_template: Arc::new(template),

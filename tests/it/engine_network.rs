@@ -2,8 +2,7 @@
 
 use serde_json::json;
 
-use crate::kit::engine::{PATIENCE, Site};
-use crate::kit::eventually;
+use crate::kit::engine::Site;
 
 #[test]
 fn networks_of_the_swarm_and_of_the_engine_stand_in_one_list() {
@@ -47,17 +46,4 @@ fn a_service_runs_on_a_network_that_every_engine_has() {
         let shown = site.docker(&format!("service inspect --pretty {network}")).ok();
         assert!(shown.contains(&format!("Networks: {network}")), "{shown}");
     }
-}
-
-#[test]
-fn without_keys_of_the_gossip_a_task_on_an_overlay_waits_on_its_node() {
-    let site = Site::up(&["a"]);
-    site.docker("network create -d overlay back").ok();
-    site.docker("service create -d --name web --network back redis:alpine").ok();
-    eventually("it is on its node", PATIENCE, || {
-        let state = site.docker("service ps --format {{.CurrentState}} web").ok();
-        state.starts_with("Preparing").then_some(())
-    });
-    site.docker("service rm web").ok();
-    site.docker("network rm back").ok();
 }
