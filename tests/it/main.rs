@@ -52,6 +52,7 @@ mod engine_jobs;
 mod engine_logs;
 mod engine_loss;
 mod engine_network;
+mod engine_network_local;
 mod engine_nodes;
 mod engine_options;
 mod engine_passthrough;

@@ -90,6 +90,11 @@ impl Engine {
         self.addr().replacen("10.99.0.", "10.99.1.", 1)
     }
 
+    /// The network namespace it runs in.
+    pub fn netns(&self) -> PathBuf {
+        Path::new("/run/netns").join(format!("purser-{}", self.name))
+    }
+
     /// Has it join a swarm.
     #[track_caller]
     pub fn join(&self, token: &str, addr: &str) {
@@ -197,6 +202,20 @@ impl Site {
         let local = format!("unix://{}", engines[0].socket().display());
         let purser = Purser::with_args(name, &["--engine", &local]);
         let door = purser.init(&format!("{}:0", engines[0].host()));
+        Site::join_all(purser, engines, door)
+    }
+
+    /// The same with one address, and one set of ports, for purser and the first engine.
+    #[track_caller]
+    pub fn beside(name: &str, engines: Vec<Engine>) -> Site {
+        let local = format!("unix://{}", engines[0].socket().display());
+        let purser = Purser::in_netns(&engines[0].netns(), name, &["--engine", &local]);
+        let door = purser.init(&format!("{}:2377", engines[0].addr()));
+        Site::join_all(purser, engines, door)
+    }
+
+    #[track_caller]
+    fn join_all(purser: Purser, engines: Vec<Engine>, door: String) -> Site {
         let site = Site { purser, engines, door };
         let token = site.docker("swarm join-token -q worker").ok();
         std::thread::scope(|scope| {
@@ -208,6 +227,15 @@ impl Site {
             site.await_node(engine, "ready");
         }
         site
+    }
+
+    /// One engine more, which joins.
+    #[track_caller]
+    pub fn grow(&mut self, name: &str) {
+        let engine = Engine::up(name);
+        engine.join(&self.docker("swarm join-token -q worker").ok(), &self.door);
+        self.await_node(&engine, "ready");
+        self.engines.push(engine);
     }
 
     /// Runs docker against purser.

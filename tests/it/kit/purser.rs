@@ -14,6 +14,8 @@ use super::http::Client;
 pub struct Purser {
     dir: PathBuf,
     args: Vec<String>,
+    /// The network namespace it runs in, if not that of the tests.
+    netns: Option<PathBuf>,
     child: Option<Child>,
     starts: u32,
 }
@@ -43,9 +45,18 @@ impl Purser {
 
     /// Starts `purser serve` with these options besides those for its directories.
     pub fn with_args(name: &str, args: &[&str]) -> Purser {
+        Purser::at(None, name, args)
+    }
+
+    /// The same in a network namespace: on another host, as far as the network is concerned.
+    pub fn in_netns(netns: &Path, name: &str, args: &[&str]) -> Purser {
+        Purser::at(Some(netns.to_owned()), name, args)
+    }
+
+    fn at(netns: Option<PathBuf>, name: &str, args: &[&str]) -> Purser {
         let dir = scratch_dir(name);
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let mut purser = Purser { dir, args, child: None, starts: 0 };
+        let mut purser = Purser { dir, args, netns, child: None, starts: 0 };
         let made = purser.command("key").arg("make").args(purser.dirs()).output();
         let made = made.expect("the binary runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -54,7 +65,15 @@ impl Purser {
     }
 
     fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_purser"));
+        let binary = env!("CARGO_BIN_EXE_purser");
+        let mut command = match &self.netns {
+            None => Command::new(binary),
+            Some(netns) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", netns.display())).arg(binary);
+                command
+            }
+        };
         command.arg(name).env_clear();
         command
     }
