@@ -91,9 +91,8 @@ fn in_database(site: &Site, line: &str) -> String {
     site.exec(&tasks[0], &format!("sh -c '{line}'")).ok()
 }
 
-#[test]
-fn a_blog_and_its_database_share_a_password_that_is_rotated() {
-    let site = site();
+/// The database on the first engine, the blog on the second.
+fn create_services(site: &Site) {
     let [first, second] = [0, 1].map(|number| site.node_id(&site.engines[number]));
     site.docker(&format!(
         "service create --detach --name mysql --replicas 1 --network mysql_private \
@@ -117,11 +116,10 @@ fn a_blog_and_its_database_share_a_password_that_is_rotated() {
          mysql:latest sh /blog.sh"
     ))
     .ok();
-    site.await_running("mysql", 1);
-    site.await_running("wordpress", 1);
-    more_posts(&site, "at first");
+}
 
-    // The rotation: the new password beside the old one, changed in the database, then everywhere.
+/// The new password beside the old one, changed in the database, then everywhere.
+fn rotate(site: &Site) {
     docker_with(&site.purser.socket(), "secret create mysql_password_v2 -", b"the second one").ok();
     site.docker("service update --detach --secret-rm mysql_password mysql").ok();
     site.docker(
@@ -136,7 +134,7 @@ fn a_blog_and_its_database_share_a_password_that_is_rotated() {
             site.exec(task, "ls /run/secrets/old_mysql_password /run/secrets/mysql_password");
         (both.code == 0).then_some(())
     });
-    more_posts(&site, "with the old password, which the volume kept");
+    more_posts(site, "with the old password, which the volume kept");
     eventually("the password is changed in the database", PATIENCE, || {
         let tasks = site.running("mysql");
         let [task] = &tasks[..] else { return None };
@@ -155,7 +153,18 @@ fn a_blog_and_its_database_share_a_password_that_is_rotated() {
         let [task] = &tasks[..] else { return None };
         (site.exec(task, "cat /run/secrets/wp_db_password").out == "the second one").then_some(())
     });
-    more_posts(&site, "with the new password");
+    more_posts(site, "with the new password");
+}
+
+#[test]
+fn a_blog_and_its_database_share_a_password_that_is_rotated() {
+    let site = site();
+    create_services(&site);
+    site.await_running("mysql", 1);
+    site.await_running("wordpress", 1);
+    more_posts(&site, "at first");
+
+    rotate(&site);
 
     // What is still used cannot be removed; the old one is revoked and goes.
     let refused = site.docker("secret rm mysql_password").refused();

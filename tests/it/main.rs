@@ -57,6 +57,7 @@ mod engine_nodes;
 mod engine_options;
 mod engine_passthrough;
 mod engine_secrets;
+mod engine_stack;
 mod engine_walk_nginx;
 mod engine_walk_wordpress;
 mod kit;
