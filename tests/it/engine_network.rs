@@ -164,6 +164,51 @@ fn engines_meet_at_the_one_on_the_managers_host() {
     assert!(!log.contains("introduced"), "it was the engine that they met at: {log}");
 }
 
+#[test]
+fn nodes_that_were_away_are_met_again() {
+    let site = Site::up(&["net-a", "net-b"]);
+    site.docker("swarm update --dispatcher-heartbeat 1s").ok();
+    site.docker("network create -d overlay n1").ok();
+    site.docker(&format!("{RR} --name rr --network n1 redis:alpine")).ok();
+    let [home, second] = &site.engines[..] else { panic!("two engines") };
+    let id = site.node_id(second);
+    let whole = |old: &[Running], when: &str| {
+        let tasks = site.await_tasks("rr", when, |tasks| {
+            // The task of the engine that was never away is still the same.
+            tasks.len() == 2 && tasks.iter().filter(|task| !old.contains(task)).count() <= 1
+        });
+        site.await_reach(&tasks, &site.addresses("rr", "n1"));
+        site.await_name(&tasks, "rr", &site.addresses("rr", "n1"));
+        tasks
+    };
+    let first = site.await_running("rr", 2);
+    let mut tasks = whole(&first, "at first");
+
+    second.kill();
+    site.await_node(second, "down");
+    second.revive();
+    site.await_node(second, "ready");
+    eventually("the dead task is replaced", PATIENCE, || {
+        (site.running("rr").iter().filter(|task| tasks.contains(task)).count() == 1).then_some(())
+    });
+    tasks = whole(&tasks, "after its death");
+
+    second.cut();
+    site.await_node(second, "down");
+    second.heal();
+    site.await_node(second, "ready");
+    tasks = whole(&tasks, "after it was cut off");
+
+    site.docker(&format!("node update --availability drain {id}")).ok();
+    site.await_running("rr", 1);
+    eventually("the network is gone from who does not need it", PATIENCE, || {
+        (overlays(second) == "ingress").then_some(())
+    });
+    assert_eq!(overlays(home), "ingress n1");
+    site.docker(&format!("node update --availability active {id}")).ok();
+    whole(&tasks, "after it was drained");
+}
+
 /// All that was allocated, as purser and the engines show it.
 fn allocated(site: &Site) -> Vec<Value> {
     let client = site.purser.client();
