@@ -94,6 +94,7 @@ fn without_engine(request: &Request<Body>) -> Response<Body> {
     let path = request.uri().path();
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let is_get = request.method() == Method::GET;
+    let names_one = |id: &str| !matches!(id, "create" | "prune");
     let missing = |text: String| Failure(Refusal::front(Reason::NotFound, text)).into_response();
     match parts[..] {
         ["containers", "json"] | ["images", "json"] | ["networks"] | ["plugins"] if is_get => {
@@ -104,14 +105,12 @@ fn without_engine(request: &Request<Body>) -> Response<Body> {
             StatusCode::OK,
             &json!({"LayersSize": 0, "Images": [], "Containers": [], "Volumes": [], "BuildCache": []}),
         ),
-        ["containers", id, ..] if id != "create" => missing(format!("No such container: {id}")),
+        ["containers", id, ..] if names_one(id) => missing(format!("No such container: {id}")),
         ["images", ref name @ .., "json"] if is_get => {
             missing(format!("No such image: {}", name.join("/")))
         }
-        ["networks", id] if request.method() != Method::POST => {
-            missing(format!("network {id} not found"))
-        }
-        ["volumes", name] if name != "create" => missing(format!("get {name}: no such volume")),
+        ["networks", id] if names_one(id) => missing(format!("network {id} not found")),
+        ["volumes", name] if names_one(name) => missing(format!("get {name}: no such volume")),
         ["plugins", name, "json"] => missing(format!("plugin {name:?} not found")),
         ["exec", id, ..] => missing(format!("No such exec instance: {id}")),
         ["distribution", ..]

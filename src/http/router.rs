@@ -72,6 +72,7 @@ fn list() -> OpenApiRouter<Api> {
         .routes(routes!(network::list))
         .routes(routes!(network::create))
         .routes(routes!(network::inspect, network::remove))
+        .routes(routes!(network::prune::prune))
         .routes(routes!(system::ping, system::ping_head))
         .routes(routes!(system::version))
         .routes(routes!(system::info))

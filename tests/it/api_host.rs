@@ -24,6 +24,7 @@ fn a_host_without_an_engine_has_nothing_and_says_so() {
             get("/containers/x/logs").fails(404, "No such container: x"),
             request("DELETE", "/containers/x").fails(404, "No such container: x"),
             get("/images/a/b/json").fails(404, "No such image: a/b"),
+            post("/networks/prune", &json!({})).fails(503, "no engine is attached to this manager"),
             get("/networks/x").fails(404, "network x not found"),
             get("/volumes/x").fails(404, "get x: no such volume"),
             get("/plugins/x/json").fails(404, "plugin \"x\" not found"),
@@ -36,6 +37,7 @@ fn a_host_without_an_engine_has_nothing_and_says_so() {
             request("POST", "/commit").fails(503, no_engine),
             post("/networks/create", &json!({"Name": "x", "Driver": "bridge"}))
                 .fails(503, no_engine),
+            post("/networks/prune", &json!({})).fails(503, no_engine),
             post("/volumes/create", &json!({})).fails(503, no_engine),
         ],
     );

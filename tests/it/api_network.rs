@@ -284,6 +284,45 @@ fn a_network_in_use_stays() {
 }
 
 #[test]
+fn networks_that_nobody_uses_are_pruned() {
+    let purser = Purser::swarm("net-prune");
+    let client = purser.client();
+    for (name, labels) in
+        [("used", json!({})), ("kept", json!({"keep": "yes"})), ("x", json!({})), ("y", json!({}))]
+    {
+        make(&client, &with(name, json!({"Labels": labels})));
+    }
+    make_service(&client, &networked("web", &["used"], json!([])));
+    let prune = |filter: Value| post(filters("/networks/prune", &filter), &json!({}));
+    let none = r#"{"NetworksDeleted":null}"#;
+    check(
+        &client,
+        vec![
+            prune(json!({"name": ["x"]})).fails(400, "invalid filter 'name'"),
+            prune(json!({"until": ["soon"]})).fails(400, "invalid filter 'until=soon'"),
+            prune(json!({"until": ["1h"]})).shows(200, none),
+            prune(json!({"label": ["keep=no"]})).shows(200, none),
+            prune(json!({"label!": ["keep"]})).is(200),
+        ],
+    );
+    let names = || {
+        let mut names = column(&client.get("/networks"), "/Name");
+        names.sort();
+        names.join(" ")
+    };
+    assert_eq!(names(), "ingress kept used");
+    check(
+        &client,
+        vec![
+            prune(json!({"label": ["keep=yes"], "until": ["0s"]}))
+                .shows(200, r#"{"NetworksDeleted":["kept"]}"#),
+            prune(json!({})).shows(200, none),
+        ],
+    );
+    assert_eq!(names(), "ingress used");
+}
+
+#[test]
 fn a_service_is_attached_to_what_it_names() {
     let purser = Purser::swarm("net-service");
     let client = purser.client();

@@ -1,8 +1,9 @@
 //! `/networks`: those of the swarm, and in one list with them those of the engine of this host.
-//! Whatever names no network of the swarm is the engine's to answer; so are connecting,
-//! disconnecting and pruning.
+//! Whatever names no network of the swarm is the engine's to answer; so are connecting and
+//! disconnecting.
 
 mod answer;
+pub(super) mod prune;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -153,10 +154,15 @@ fn passes(view: &View, filters: &Filters, network: &Network) -> bool {
         && filters.passes("scope", |value| value == "swarm")
         && filters.passes("type", |value| value == "custom")
         && filters.passes("dangling", |value| matches!(value, "1" | "true") != is_used())
-        && filters.values("label").iter().all(|entry| match entry.split_once('=') {
-            Some((key, value)) => spec.labels.get(key).is_some_and(|label| label == value),
-            None => spec.labels.contains_key(entry),
-        })
+        && has_labels(filters.values("label"), spec)
+}
+
+/// True when it has all of these labels, with the values that some of them name.
+fn has_labels(wanted: &[String], spec: &NetworkSpec) -> bool {
+    wanted.iter().all(|entry| match entry.split_once('=') {
+        Some((key, value)) => spec.labels.get(key).is_some_and(|label| label == value),
+        None => spec.labels.contains_key(entry),
+    })
 }
 
 /// A part of the text; `^` stands for its beginning and `$` for its end.
