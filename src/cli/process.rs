@@ -8,6 +8,7 @@ use rustix::process::{
 
 /// Where the kernel says what this process may do, and what it swaps to.
 const STATUS: &str = "/proc/self/status";
+const UID_MAP: &str = "/proc/self/uid_map";
 const SWAPS: &str = "/proc/swaps";
 
 /// The capability to lock any amount of memory, as a bit of the effective set.
@@ -39,11 +40,16 @@ pub(super) fn harden() {
 }
 
 /// True when no amount of memory is too much to be locked. With a limit, the allocation that hits
-/// it would end the process.
+/// it would end the process. A capability counts only outside of user namespaces.
 fn may_lock() -> bool {
-    getrlimit(Resource::Memlock).current.is_none()
-        || std::fs::read_to_string(STATUS)
-            .is_ok_and(|status| effective(&status) & CAP_IPC_LOCK != 0)
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let is_capable = || effective(&read(STATUS)) & CAP_IPC_LOCK != 0 && maps_all(&read(UID_MAP));
+    getrlimit(Resource::Memlock).current.is_none() || is_capable()
+}
+
+/// True for the map of user ids that the host itself has: each stands for itself.
+fn maps_all(uid_map: &str) -> bool {
+    uid_map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// The effective capabilities that a status of the kernel's tells of.
@@ -69,5 +75,12 @@ mod tests {
         assert!(effective(&status("0000000000004000")) & CAP_IPC_LOCK != 0);
         assert!(effective(&status("000001ffffffbfff")) & CAP_IPC_LOCK == 0);
         assert_eq!(effective("nothing of the kind"), 0);
+    }
+
+    #[test]
+    fn a_user_namespace_is_told_by_its_map() {
+        assert!(maps_all("         0          0 4294967295\n"));
+        assert!(!maps_all("         0     100000      65536\n"));
+        assert!(!maps_all(""));
     }
 }

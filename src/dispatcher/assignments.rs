@@ -11,7 +11,8 @@ use tonic::Status;
 use super::assignment_set::{Difference, Held, Wanted};
 use super::feed::{self, Feed, Sender};
 use crate::domain::change::{Key, Object};
-use crate::domain::id::{NetworkId, NodeId};
+use crate::domain::id::NodeId;
+use crate::domain::network::Attachment;
 use crate::domain::view::View;
 use crate::manager::{Manager, Session};
 use crate::seal::secret::SecretBytes;
@@ -98,6 +99,10 @@ impl Assignments {
         difference: &Difference,
         held: &mut Held,
     ) -> Result<Sent, Option<Status>> {
+        // Before any payload is opened: what was revoked meanwhile is then not sent.
+        if self.await_places(view, difference).await {
+            return Ok(Sent::Outdated);
+        }
         for key in &difference.put_grants {
             let Some(object) = view.object(*key) else { continue };
             let Some(data) = self.open(*key).await.map_err(Some)? else {
@@ -124,7 +129,6 @@ impl Assignments {
             };
             chain.push(change, len).await?;
         }
-        self.await_places(view, difference).await;
         for task in difference.put_tasks.iter().filter_map(|id| view.task(*id)) {
             chain.push(wire::session::update_task(wire::task::task(task, view)), 0).await?;
         }
@@ -146,17 +150,20 @@ impl Assignments {
 
     /// Waits until the node has been told of its places on the networks of the tasks that it gets:
     /// the stream of its session's messages is another one, and may be behind. An engine that does
-    /// not read it is not waited for.
-    async fn await_places(&self, view: &View, difference: &Difference) {
+    /// not read it is not waited for. True when it had to be waited for, so that the view is old.
+    async fn await_places(&self, view: &View, difference: &Difference) -> bool {
         let own = view.node(self.node).map_or(&[][..], |node| &node.attachments);
         let tasks = difference.put_tasks.iter().filter_map(|id| view.task(*id));
         let places = tasks.filter(|task| task.is_live()).flat_map(|task| &task.networks);
         let networks = places.map(|place| place.network);
-        let needed: BTreeSet<NetworkId> =
-            networks.filter(|id| own.iter().any(|place| place.network == *id)).collect();
+        let place = |id| own.iter().find(|place| place.network == id).copied();
+        let needed: BTreeSet<Attachment> = networks.filter_map(place).collect();
         let mut told = self.session.told.subscribe();
+        if needed.is_subset(&told.borrow()) {
+            return false;
+        }
         let known = told.wait_for(|told| needed.is_subset(told));
-        let _ = tokio::time::timeout(TOLD_MAX, known).await;
+        tokio::time::timeout(TOLD_MAX, known).await.is_ok()
     }
 
     /// Opens a payload for the message that is being made; `None` when it was removed.

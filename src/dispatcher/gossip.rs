@@ -36,8 +36,8 @@ const CONNECTIONS_MAX: usize = 64;
 const TRIES_MAX: usize = 3;
 /// How long one of them may take to answer. The engine that asks waits 10 s in all.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
-/// How long a connection may last.
-const FORWARD_TIME: Duration = Duration::from_secs(60);
+/// How long a connection may last; engines wait 10 s.
+const FORWARD_TIME: Duration = Duration::from_secs(15);
 /// How often listening is tried again while somebody else has the port.
 const LISTEN_AGAIN: Duration = Duration::from_secs(10);
 /// How long an engine on this host waits for its port at most.
@@ -206,9 +206,15 @@ fn is_same_host(host: IpAddr, addr: IpAddr) -> bool {
     addr == host || (addr.is_loopback() && !host.is_loopback())
 }
 
-/// True when an engine of the swarm is on this host, even one that is down: it comes back.
+/// True when an engine of the swarm is on this host, which then has the port. One that is down has to
+/// open its session anew before it wants it again.
 fn has_engine(view: &View, host: IpAddr) -> bool {
-    view.nodes().any(|node| engine_addr(node).is_some_and(|addr| is_same_host(host, addr)))
+    view.nodes().any(|node| is_engine_here(node, host))
+}
+
+fn is_engine_here(node: &Node, host: IpAddr) -> bool {
+    let is_here = engine_addr(node).is_some_and(|addr| is_same_host(host, addr));
+    is_here && node.status.state != NodeState::Down
 }
 
 /// Where the live engines are that a caller may be introduced to; `None` when it is none itself.
@@ -221,7 +227,7 @@ fn others(view: &View, caller: IpAddr) -> Option<Vec<IpAddr>> {
 /// Returns when an engine on this host may have come or gone.
 async fn wait_for_engines(commits: &mut broadcast::Receiver<Arc<Commit>>, host: IpAddr) {
     let is_here = |object: &Option<Object>| match object {
-        Some(Object::Node(node)) => engine_addr(node).is_some_and(|addr| is_same_host(host, addr)),
+        Some(Object::Node(node)) => is_engine_here(node, host),
         _ => false,
     };
     let touches = |changed: &Changed| is_here(&changed.old) != is_here(&changed.new);
@@ -330,14 +336,14 @@ mod tests {
         engine(&visit, 2, "127.0.0.2", NodeState::Ready).await;
         introducer.make_way(ip("127.0.0.2")).await;
         assert!(*introducer.inner.is_listening.borrow(), "that one is elsewhere");
-        let here = engine(&visit, 3, HOST, NodeState::Ready).await;
+        engine(&visit, 3, HOST, NodeState::Ready).await;
         introducer.make_way(ip(HOST)).await;
         TcpListener::bind((HOST, port)).await.expect("free for the engine");
-        // It is down, and still its port.
+        // While it is down, the others are introduced here again.
         engine(&visit, 3, HOST, NodeState::Down).await;
-        assert!(!*introducer.inner.is_listening.borrow());
-        let removal = crate::domain::change::Change::Remove(Object::Node(Arc::new(here)).key());
-        visit.write(vec![removal]).await;
         listening(&introducer, true).await;
+        engine(&visit, 3, HOST, NodeState::Ready).await;
+        introducer.make_way(ip(HOST)).await;
+        TcpListener::bind((HOST, port)).await.expect("free for the engine");
     }
 }

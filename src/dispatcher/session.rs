@@ -67,8 +67,7 @@ impl Messages {
                     Err(status) => return Some(status),
                 };
                 sender.send(Ok(message)).await.ok()?;
-                let networks = content.attachments.iter().map(|place| place.network);
-                self.session.told.send_replace(networks.collect());
+                self.session.told.send_replace(content.attachments.iter().copied().collect());
                 sent = Some(content);
             }
             if self.bell.changed().await.is_err() {

@@ -108,7 +108,7 @@ pub struct IpamConfig {
 }
 
 /// A place on a network, of a task, a node or a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct Attachment {
     /// The network.
     #[serde(rename = "NetworkID")]

@@ -145,6 +145,12 @@ impl Task {
         self.is_wanted() && self.status.state < TaskState::Assigned
     }
 
+    /// True when its node was found to have no address on one of its networks.
+    pub fn is_starved(&self) -> bool {
+        let is_said = self.status.state == TaskState::Assigned && !self.status.err.is_empty();
+        is_said && self.networks.iter().any(|place| place.address.is_some())
+    }
+
     /// True while the task has its node, and what it reserved there.
     pub fn holds_place(&self) -> bool {
         self.status.state >= TaskState::Assigned && !self.status.state.is_terminal()

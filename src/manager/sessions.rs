@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::id::{Entropy, NetworkId, NodeId, SessionId, Stream};
+use crate::domain::id::{Entropy, NodeId, SessionId, Stream};
+use crate::domain::network::Attachment;
 use crate::domain::time::Nanoseconds;
 
 /// Periods without a beat after which a node is down.
@@ -48,8 +49,8 @@ pub struct Session {
     pub id: SessionId,
     /// Called when the session is replaced by another, or the node is lost or removed.
     pub ended: CancellationToken,
-    /// The networks on which the node has been told its places: tasks on them come after that.
-    pub told: watch::Sender<BTreeSet<NetworkId>>,
+    /// The places on networks that the node has been told: tasks on them come after that.
+    pub told: watch::Sender<BTreeSet<Attachment>>,
 }
 
 /// A node that is heard of, or has a time by which it should be.

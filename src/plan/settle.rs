@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::{Context, Planned, allocator, orchestrator, scheduler};
 use crate::domain::change::{Changed, Key, Object};
 use crate::domain::id::{NodeId, ServiceId};
+use crate::domain::network::Attachment;
 use crate::domain::node::Node;
 use crate::domain::task::Task;
-use crate::domain::view::View;
+use crate::domain::view::{View, addresses};
 
 /// Rounds until the planners must be content. A service needs a handful; what is left after this
 /// many is taken up by the next wake-up.
@@ -38,6 +39,8 @@ pub struct Dirty {
     nodes: BTreeSet<NodeId>,
     /// Nodes that got or lost a task with places on networks.
     attached: BTreeSet<NodeId>,
+    /// An address became free, which a node may lack.
+    addresses: bool,
     /// A network changed in more than the address that it gave out last.
     networks: bool,
     /// A place became free that any waiting task may take.
@@ -55,6 +58,7 @@ impl Dirty {
     pub fn is_empty(&self) -> bool {
         !self.all
             && !self.networks
+            && !self.addresses
             && self.services.is_empty()
             && self.nodes.is_empty()
             && self.attached.is_empty()
@@ -62,6 +66,8 @@ impl Dirty {
 
     /// Adds what a change touches.
     pub fn add(&mut self, changed: &Changed) {
+        let [before, after] = [&changed.old, &changed.new].map(addresses_of);
+        self.addresses |= before.iter().any(|place| !after.contains(place));
         match (&changed.key, &changed.old, &changed.new) {
             (_, Some(Object::Node(old)), Some(Object::Node(new))) if is_same_place(old, new) => {
                 // A network that was removed may be free now.
@@ -92,7 +98,9 @@ impl Dirty {
                 self.networks = true;
                 self.all |= network.spec.ingress;
             }
-            // The history limit may have changed.
+            // Keys and who is barred are nothing to the planners; the history limit is.
+            (_, Some(Object::Cluster(old)), Some(Object::Cluster(new))) if old.spec == new.spec => {
+            }
             (Key::Cluster(_), ..) => self.all = true,
             _ => {}
         }
@@ -115,7 +123,10 @@ impl Dirty {
     fn attached(&self, view: &View) -> BTreeSet<NodeId> {
         match self.all {
             true => view.nodes().map(|node| node.id).collect(),
-            false => self.nodes.union(&self.attached).copied().collect(),
+            false => {
+                let starved = view.starved_nodes().filter(|_| self.addresses);
+                self.nodes.union(&self.attached).copied().chain(starved).collect()
+            }
         }
     }
 
@@ -155,6 +166,10 @@ impl Dirty {
             false => self.nodes.clone(),
         }
     }
+}
+
+fn addresses_of(object: &Option<Object>) -> &[Attachment] {
+    object.as_ref().map_or(&[], addresses)
 }
 
 /// The node that a task with places on networks is on, from its assignment to its end.
@@ -202,7 +217,7 @@ pub fn step(stage: Stage, view: &View, dirty: &Dirty, ctx: Context<'_>) -> Plann
                 planned.changes.extend(orchestrator::reap(view, service));
             }
         }
-        Stage::Allocator => planned = allocator::plan(view, &dirty.attached(view), ctx),
+        Stage::Allocator => planned = allocator::plan(view, &dirty.attached(view)),
         Stage::Scheduler => {
             planned.changes = scheduler::plan(view, dirty.waiting(view), ctx);
         }

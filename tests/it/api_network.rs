@@ -385,7 +385,7 @@ fn a_network_within_each_node_has_no_addresses_to_give() {
             delete("/services/web").is(200),
             delete("/networks/lan").is(204),
             // What concerns containers is an engine's.
-            post("/networks/prune", &json!({})).fails(503, no_engine),
+            post("/networks/prune", &json!({})).is(200),
             post("/networks/ingress/connect", &json!({"Container": "x"})).fails(503, no_engine),
         ],
     );

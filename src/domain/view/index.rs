@@ -19,7 +19,7 @@ impl View {
             self.put_in(new);
         }
         // Most writes of tasks and nodes change none of their addresses.
-        let (before, after) = (old.map_or(&[][..], held), new.map_or(&[][..], held));
+        let (before, after) = (old.map_or(&[][..], addresses), new.map_or(&[][..], addresses));
         if before != after {
             for place in places(before) {
                 self.addresses.remove(&place);
@@ -84,6 +84,7 @@ impl View {
                 self.service_tasks.remove(&(task.service_id, task.id));
                 self.waiting_tasks.remove(&task.id);
                 if let Some(node) = task.node_id {
+                    self.starved_tasks.remove(&(node, task.id));
                     self.node_tasks.remove(&(node, task.id));
                 }
             }
@@ -140,6 +141,9 @@ impl View {
                     self.waiting_tasks.insert(task.id);
                 }
                 if let Some(node) = task.node_id {
+                    if task.is_starved() {
+                        self.starved_tasks.insert((node, task.id));
+                    }
                     self.node_tasks.insert((node, task.id));
                 }
                 self.tasks.insert(task.id, task.clone());
@@ -186,8 +190,8 @@ fn ports_of(service: &Service) -> impl Iterator<Item = &PortConfig> {
     wished.iter().chain(given).filter(|port| port.published_port != 0)
 }
 
-/// What an object holds addresses by.
-fn held(object: &Object) -> &[Attachment] {
+/// The places by which an object holds addresses.
+pub fn addresses(object: &Object) -> &[Attachment] {
     match object {
         Object::Node(node) => &node.attachments,
         Object::Task(task) if !task.status.state.is_terminal() => &task.networks,

@@ -7,6 +7,8 @@
 mod find;
 mod index;
 
+pub use index::addresses;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -58,6 +60,8 @@ pub struct View {
     addresses: OrdSet<(NetworkId, Ipv4Addr)>,
     /// Every port that a service wishes for or has, in whichever mode.
     ports: OrdSet<(Protocol, u32, ServiceId)>,
+    /// Tasks whose nodes lack an address.
+    starved_tasks: OrdSet<(NodeId, TaskId)>,
     /// Services whose endpoint is not what their spec asks for.
     waiting_services: OrdSet<ServiceId>,
     /// How many tasks burden a node; those without any are left out.
@@ -272,6 +276,16 @@ impl View {
         let node = task.node_id.and_then(|id| self.node(id));
         let own = node.map_or(&[][..], |node| &node.attachments);
         !with_address.all(|place| own.iter().any(|own| own.network == place.network))
+    }
+
+    /// Nodes that lack an address: those whose tasks say so, and those that have none on the network
+    /// of the routing mesh. In time proportional to the nodes.
+    pub fn starved_nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let in_mesh =
+            |node: &Node| node.attachments.iter().any(|place| Some(place.network) == self.ingress);
+        let outside =
+            self.nodes.values().filter(move |node| self.ingress.is_some() && !in_mesh(node));
+        self.starved_tasks.iter().map(|(node, _)| *node).chain(outside.map(|node| node.id))
     }
 
     /// True when an address on a network is given out.

@@ -319,7 +319,7 @@ pub(super) async fn check_local(api: &ApiInner, spec: &mut ServiceSpec) -> Resul
     let template = &spec.task_template.networks;
     let targets = if template.is_empty() { &spec.networks } else { template };
     let unknown = |wanted: &&String| view.resolve_network(wanted).is_err();
-    let unknown: Vec<String> =
+    let unknown: std::collections::BTreeSet<String> =
         targets.iter().map(|network| &network.target).filter(unknown).cloned().collect();
     for wanted in unknown {
         // Nobody has it: that is for the decision to say.

@@ -9,8 +9,8 @@
 //!
 //! What is given out is written on whom it was given to; the view keeps an index of it, so that
 //! nothing is counted here and a restart gives nothing anew. Addresses go round ([`pool`]): where
-//! the search goes on is written on the network. Whoever gets nothing says so on its tasks, and is
-//! looked at again at every step.
+//! the search goes on is written on the network. Whoever gets nothing says so on its tasks; services
+//! and tasks are looked at again at every step, nodes when an address becomes free.
 //!
 //! A network that is removed while tasks on it are still stopping is kept out of sight until the
 //! last of its addresses is free.
@@ -31,7 +31,7 @@ pub(super) use subnet::give as give_network;
 
 use self::pool::Pools;
 use self::port::Ports;
-use super::{Context, Planned};
+use super::Planned;
 use crate::domain::change::{Change, Key};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::id::{NodeId, ServiceId};
@@ -42,7 +42,7 @@ use crate::domain::view::View;
 pub const PENDING_MESSAGE: &str = "pending task scheduling";
 
 /// What services and tasks that wait are given, and these nodes as far as they need it.
-pub fn plan(view: &View, nodes: &BTreeSet<NodeId>, ctx: Context<'_>) -> Planned {
+pub fn plan(view: &View, nodes: &BTreeSet<NodeId>) -> Planned {
     let mut planned = Planned::default();
     for network in view.removed_networks().filter(|network| !view.has_addresses(network.id)) {
         planned.changes.push(Change::Remove(Key::Network(network.id)));
@@ -53,7 +53,7 @@ pub fn plan(view: &View, nodes: &BTreeSet<NodeId>, ctx: Context<'_>) -> Planned 
         planned.changes.extend(task::plan(task, &endpoints, &mut pools));
     }
     for node in nodes.iter().filter_map(|id| view.node(*id)) {
-        node::plan(node, &mut pools, ctx, &mut planned);
+        node::plan(node, &mut pools, &mut planned);
     }
     planned.changes.extend(pools.changes());
     planned

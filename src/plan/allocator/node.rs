@@ -4,15 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::pool::Pools;
-use crate::domain::change::{Change, Key};
+use crate::domain::change::Change;
 use crate::domain::id::NetworkId;
 use crate::domain::network::Attachment;
 use crate::domain::node::Node;
 use crate::domain::task::Task;
 use crate::domain::task_state::TaskState;
-use crate::domain::time::Nanoseconds;
 use crate::domain::view::View;
-use crate::plan::{Context, Planned};
+use crate::plan::Planned;
 
 /// A new node with its address on the network of the routing mesh, and that network when it gave
 /// one. Without a free address the node gets one later.
@@ -24,17 +23,9 @@ pub fn welcome(view: &View, mut node: Node) -> (Node, Option<Change>) {
     (node, pools.changes().next())
 }
 
-/// When a node that got no address is looked at again: 1 s. Whoever frees one touches other nodes.
-const AGAIN: Nanoseconds = 1_000_000_000;
-
 /// Gives a node the addresses that it lacks, takes those back that it needs no more, and says on its
 /// tasks what there is none for.
-pub(super) fn plan(
-    node: &Arc<Node>,
-    pools: &mut Pools<'_>,
-    ctx: Context<'_>,
-    planned: &mut Planned,
-) {
+pub(super) fn plan(node: &Arc<Node>, pools: &mut Pools<'_>, planned: &mut Planned) {
     let view = pools.view();
     let needed = needed(view, node);
     let is_needed = |place: &&Attachment| needed.contains(&place.network);
@@ -50,9 +41,6 @@ pub(super) fn plan(
     }
     if attachments != node.attachments {
         planned.changes.push(Node { attachments, ..Node::clone(node) }.into());
-    }
-    if !missing.is_empty() {
-        planned.again.push((ctx.now.plus(AGAIN), Key::Node(node.id)));
     }
     for task in view.tasks_of_node(node.id) {
         planned.changes.extend(explain(task, &missing));

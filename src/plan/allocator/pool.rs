@@ -22,6 +22,8 @@ struct Pool<'v> {
     network: &'v Network,
     subnets: Vec<Subnet>,
     last_given: Option<Ipv4Addr>,
+    /// Addresses that were given in this step and not given back.
+    kept: usize,
     /// Nothing was free when last looked.
     is_full: bool,
     /// There was no more than the one address that is left for a node.
@@ -77,10 +79,12 @@ impl<'v> Pools<'v> {
         };
         used.insert((network.id, address.address()));
         pool.last_given = Some(address.address());
+        pool.kept += 1;
         Ok(Attachment { network: network.id, address: Some(address) })
     }
 
-    /// Takes back what was given in this step.
+    /// Takes back what was given in this step. A network of which nothing is kept is as it was: or a
+    /// step that gives nothing would change it, and the planners were never content.
     pub(super) fn give_back(&mut self, places: &[Attachment]) {
         for place in places {
             let Some(address) = place.address else { continue };
@@ -88,6 +92,10 @@ impl<'v> Pools<'v> {
             if let Some(pool) = self.open.get_mut(&place.network) {
                 pool.is_full = false;
                 pool.is_full_for_tasks = false;
+                pool.kept = pool.kept.saturating_sub(1);
+                if pool.kept == 0 {
+                    pool.last_given = pool.network.last_given;
+                }
             }
         }
     }
@@ -109,6 +117,7 @@ impl<'v> Pool<'v> {
             network,
             subnets: network.subnets.iter().filter_map(Subnet::of).collect(),
             last_given: network.last_given,
+            kept: 0,
             is_full: false,
             is_full_for_tasks: false,
         }

@@ -32,6 +32,11 @@ impl Ports {
         let mut ports = wished.to_vec();
         let mut own = BTreeSet::new();
         let meshed = |port: &PortConfig| port.publish_mode() == PublishMode::Ingress;
+        let on_hosts: BTreeSet<_> = wished
+            .iter()
+            .filter(|port| !meshed(port))
+            .map(|port| (port.protocol(), port.published_port))
+            .collect();
         for port in ports.iter().filter(|port| meshed(port) && port.published_port != 0) {
             let place = (port.protocol(), port.published_port);
             if let Some(other) = owner(view, place.0, place.1, service.id) {
@@ -49,6 +54,7 @@ impl Ports {
             let free = |number: u32| {
                 let place = (port.protocol(), number);
                 !own.contains(&place)
+                    && !on_hosts.contains(&place)
                     && !self.given.contains(&place)
                     && view.services_of_port(place.0, number).all(|other| other.id == service.id)
             };

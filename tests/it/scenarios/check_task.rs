@@ -109,8 +109,7 @@ fn told(old: &Task, new: &Task, view: &View) -> Option<String> {
     if new.desired_state < old.desired_state {
         return Some("its desired state fell".into());
     }
-    let is_let_go =
-        old.desired_state == TaskState::Ready && new.desired_state == TaskState::Running;
+    let is_let_go = old.desired_state == TaskState::Ready && new.desired_state == new.goal();
     if is_let_go && is_early(new, view) {
         return Some("let go before its predecessor has stopped".into());
     }

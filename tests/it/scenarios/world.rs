@@ -129,21 +129,22 @@ impl World {
 
     fn plan(&mut self) {
         for _ in 0..ROUNDS_MAX {
-            if self.dirty.is_empty() {
-                return;
-            }
-            let dirty = std::mem::take(&mut self.dirty);
+            let mut is_content = true;
             for stage in STAGES {
+                let dirty = self.dirty.clone();
                 let ctx = Context { now: self.now, entropy: &self.entropy };
                 let planned = step(stage, &self.view, &dirty, ctx);
                 self.again.extend(planned.again);
+                is_content &= planned.changes.is_empty();
                 self.write(mover(stage), &planned.changes);
             }
+            if is_content {
+                self.dirty = Dirty::default();
+                return;
+            }
         }
-        if !self.dirty.is_empty() {
-            self.complaints.push(format!("planners are not content after {ROUNDS_MAX} rounds"));
-            self.dirty = Dirty::default();
-        }
+        self.complaints.push(format!("planners are not content after {ROUNDS_MAX} rounds"));
+        self.dirty = Dirty::default();
     }
 
     /// Moves the clock, settling at every moment at which there is something to do.
