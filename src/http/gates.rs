@@ -1,6 +1,7 @@
 //! Fields of a service that came with a version of the API: a client that asks for an older one does
 //! not know them, so they are dropped.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::context::ApiVersion;
@@ -28,6 +29,14 @@ pub(super) fn drop_newer(spec: &mut ServiceSpec, asked: ApiVersion) {
     if asked >= NETWORKS_IN_TEMPLATE || !spec.task_template.networks.is_empty() {
         spec.networks.clear();
     }
+}
+
+/// The spec as a client of this version is shown it.
+pub(super) fn shown(spec: &ServiceSpec, asked: ApiVersion) -> Cow<'_, ServiceSpec> {
+    if asked < NETWORKS_IN_TEMPLATE || spec.networks.is_empty() {
+        return Cow::Borrowed(spec);
+    }
+    Cow::Owned(ServiceSpec { networks: Vec::new(), ..spec.clone() })
 }
 
 fn drop_of_1_41(spec: &mut ServiceSpec) {

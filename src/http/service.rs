@@ -1,5 +1,6 @@
 //! `/services`: list, create, inspect, update, remove.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use axum::body::Body;
@@ -42,9 +43,10 @@ pub(super) struct ServiceAnswer<'a> {
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
     #[schema(value_type = ServiceSpec)]
-    spec: std::borrow::Cow<'a, ServiceSpec>,
+    spec: Cow<'a, ServiceSpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    previous_spec: Option<&'a ServiceSpec>,
+    #[schema(value_type = Option<ServiceSpec>)]
+    previous_spec: Option<Cow<'a, ServiceSpec>>,
     endpoint: Endpoint<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     update_status: Option<&'a UpdateStatus>,
@@ -59,7 +61,7 @@ pub(super) struct ServiceAnswer<'a> {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Endpoint<'a> {
     #[schema(value_type = EndpointSpec)]
-    spec: std::borrow::Cow<'a, EndpointSpec>,
+    spec: Cow<'a, EndpointSpec>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     ports: &'a [PortConfig],
     #[serde(rename = "VirtualIPs", skip_serializing_if = "<[_]>::is_empty")]
@@ -92,7 +94,7 @@ pub(super) struct ServiceUpdateResponse {
 }
 
 impl<'a> ServiceAnswer<'a> {
-    fn new(service: &'a Service) -> Self {
+    fn new(service: &'a Service, asked: ApiVersion) -> Self {
         let wish = service.spec.endpoint_spec.as_ref();
         let given = service.endpoint.as_deref();
         let ports = given.map(|endpoint| &endpoint.ports).or(wish.map(|wish| &wish.ports));
@@ -101,10 +103,10 @@ impl<'a> ServiceAnswer<'a> {
             version: service.meta.version,
             created_at: service.meta.created_at,
             updated_at: service.meta.updated_at,
-            spec: std::borrow::Cow::Borrowed(&service.spec),
-            previous_spec: service.previous_spec.as_ref(),
+            spec: gates::shown(&service.spec, asked),
+            previous_spec: service.previous_spec.as_ref().map(|spec| gates::shown(spec, asked)),
             endpoint: Endpoint {
-                spec: wish.map_or_else(Default::default, std::borrow::Cow::Borrowed),
+                spec: wish.map_or_else(Default::default, Cow::Borrowed),
                 ports: ports.map_or(&[], Vec::as_slice),
                 virtual_ips: given.map_or(&[], |endpoint| &endpoint.virtual_ips),
             },
@@ -140,7 +142,7 @@ pub(super) async fn list(
     };
     let found: Vec<&Service> = view.services().map(|service| &**service).filter(passes).collect();
     let answers = found.into_iter().map(|service| {
-        let mut answer = ServiceAnswer::new(service);
+        let mut answer = ServiceAnswer::new(service, version);
         answer.service_status = with_status.then(|| status_of(&view, service));
         answer
     });
@@ -229,22 +231,22 @@ fn registry_auth(headers: &HeaderMap) -> Option<RegistryAuth> {
 pub(super) async fn inspect(
     State(api): State<Api>,
     Wanted(wanted): Wanted,
+    asked: ApiVersion,
     query: Query,
 ) -> Result<Response<Body>, Failure> {
     let with_defaults = query.strict_bool("insertDefaults")?;
     let view = api.manager.view();
     view.require_cluster()?;
     let service = view.find_service(&wanted)?;
-    let mut answer = ServiceAnswer::new(service);
+    let mut answer = ServiceAnswer::new(service, asked);
     if with_defaults {
-        answer.spec = std::borrow::Cow::Owned(insert_defaults(&service.spec));
+        answer.spec = Cow::Owned(insert_defaults(answer.spec.into_owned()));
     }
     Ok(json(StatusCode::OK, &answer))
 }
 
 /// The same spec with the values that apply where it says nothing.
-fn insert_defaults(spec: &ServiceSpec) -> ServiceSpec {
-    let mut spec = spec.clone();
+fn insert_defaults(mut spec: ServiceSpec) -> ServiceSpec {
     let template = std::sync::Arc::make_mut(&mut spec.task_template);
     if let Some(container) = &mut template.container_spec {
         container.stop_grace_period.get_or_insert(STOP_GRACE_DEFAULT);

@@ -356,12 +356,14 @@ fn a_service_is_attached_to_what_it_names() {
     let mut old = idle_spec("old");
     old["Networks"] = json!([{"Target": "back", "Aliases": ["o"]}]);
     check(&client, vec![post("/v1.43/services/create", &old).is(201)]);
-    let spec = client.get("/services/old").json()["Spec"].clone();
-    assert_eq!(
-        spec["TaskTemplate"]["Networks"],
-        json!([{"Target": id, "Aliases": ["o"]}]),
-        "{spec}"
-    );
+    let networks = json!([{"Target": id, "Aliases": ["o"]}]);
+    for (asked, in_old_place) in [("/v1.43", &networks), ("/v1.44", &Value::Null)] {
+        for defaults in ["", "?insertDefaults=true"] {
+            let shown = client.get(&format!("{asked}/services/old{defaults}")).json();
+            assert_eq!(shown["Spec"]["TaskTemplate"]["Networks"], networks, "{asked}{defaults}");
+            assert_eq!(shown["Spec"]["Networks"], *in_old_place, "{asked}{defaults}");
+        }
+    }
 }
 
 #[test]

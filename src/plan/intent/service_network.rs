@@ -10,22 +10,24 @@ use crate::domain::service::{Service, ServiceSpec};
 use crate::domain::view::View;
 use crate::plan::allocator;
 
-/// The same spec with the id of each network in place of what the user wrote, and with the networks
-/// where new clients put them.
+/// The same spec with the id of each network in place of what the user wrote. Where old clients put
+/// them they stay, for those to find them again, but what counts is where new clients do.
 ///
 /// # Errors
 /// A network is not there.
 pub fn resolve(view: &View, mut spec: ServiceSpec) -> Result<ServiceSpec, Refusal> {
-    let old_place = std::mem::take(&mut spec.networks);
-    if old_place.is_empty() && spec.task_template.networks.is_empty() {
+    if spec.networks.is_empty() && spec.task_template.networks.is_empty() {
         return Ok(spec);
     }
     let template = Arc::make_mut(&mut spec.task_template);
     if template.networks.is_empty() {
-        template.networks = old_place;
+        template.networks.clone_from(&spec.networks);
     }
     for network in &mut template.networks {
         network.target = view.resolve_network(&network.target)?.id.to_string();
+    }
+    if !spec.networks.is_empty() {
+        spec.networks.clone_from(&template.networks);
     }
     Ok(spec)
 }
