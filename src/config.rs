@@ -25,9 +25,20 @@ pub struct Options {
     /// The engine of this host: unix://PATH, auto (/var/run/docker.sock if it exists), or none
     #[arg(long, env = "PURSER_ENGINE", value_name = "ADDRESS")]
     pub engine: Option<String>,
-    /// Serve the API over TCP as well, without TLS: an address of the loopback, as in 127.0.0.1:2375
+    /// Serve the API over TCP as well: with the three --api-tls options at any address, as in
+    /// 0.0.0.0:2376; without TLS at one of the loopback, as in 127.0.0.1:2375
     #[arg(long, env = "PURSER_API_ADDR", value_name = "ADDR:PORT")]
     pub api_addr: Option<SocketAddr>,
+    /// Certificate of the API over TCP, PEM, with those between it and its authority. A renewed
+    /// file is taken without a restart, as are those of the next two
+    #[arg(long, env = "PURSER_API_TLS_CERT", value_name = "PATH")]
+    pub api_tls_cert: Option<PathBuf>,
+    /// Key of that certificate, PEM, mode 0600
+    #[arg(long, env = "PURSER_API_TLS_KEY", value_name = "PATH")]
+    pub api_tls_key: Option<PathBuf>,
+    /// Authority of clients, PEM: over TLS, only who has a certificate of it is let in
+    #[arg(long, env = "PURSER_API_TLS_CA", value_name = "PATH")]
+    pub api_tls_ca: Option<PathBuf>,
     /// File with the key that unlocks the store: 64 hexadecimal digits, mode 0600, not in the data
     /// directory [root: /etc/purser/unlock.key; others: $XDG_CONFIG_HOME/purser/unlock.key]
     #[arg(long, env = "PURSER_UNLOCK_KEY_FILE", value_name = "PATH")]
@@ -86,6 +97,14 @@ pub enum ConfigError {
     /// The engine's address.
     #[error("--engine takes unix://PATH, auto or none, not {0}")]
     Engine(String),
+    /// One or two of the three files of TLS.
+    #[error(
+        "TLS of the API needs --api-tls-cert, --api-tls-key and --api-tls-ca together; {0} is missing"
+    )]
+    PartOfTls(&'static str),
+    /// TLS for an address that is not given.
+    #[error("TLS of the API needs an address: say where with --api-addr")]
+    TlsWithoutAddr,
     /// There is no home to put things in.
     #[error("{0} is not set; say where with {1}")]
     NoHome(&'static str, &'static str),
@@ -117,9 +136,13 @@ impl Options {
                 default_path(is_root, root, Place::Config, own, "--unlock-key-file")?
             }
         };
+        let api_tls = tls_files(options.api_tls_cert, options.api_tls_key, options.api_tls_ca)?;
+        if api_tls.is_some() && options.api_addr.is_none() {
+            return Err(ConfigError::TlsWithoutAddr);
+        }
         Ok(Config {
             store: store::Config { data_dir },
-            http: http::Config { socket, api_addr: options.api_addr },
+            http: http::Config { socket, api_addr: options.api_addr, api_tls },
             engine: engine_socket(options.engine.as_deref().unwrap_or("auto"))?,
             unlock_key_file,
             log: options.log.unwrap_or_else(|| "info".to_owned()),
@@ -150,6 +173,9 @@ impl Options {
             socket: self.socket.or(file.socket),
             engine: self.engine.or(file.engine),
             api_addr: self.api_addr.or(file.api_addr),
+            api_tls_cert: self.api_tls_cert.or(file.api_tls_cert),
+            api_tls_key: self.api_tls_key.or(file.api_tls_key),
+            api_tls_ca: self.api_tls_ca.or(file.api_tls_ca),
             unlock_key_file: self.unlock_key_file.or(file.unlock_key_file),
             config: self.config,
             log: self.log.or(file.log),
@@ -187,6 +213,21 @@ fn default_path(
     match (below_home, std::env::var_os("HOME")) {
         (Some(below), Some(home)) => Ok(Path::new(&home).join(below).join(own)),
         _ => Err(ConfigError::NoHome(variable, flag)),
+    }
+}
+
+/// All three files of TLS, or none of them.
+fn tls_files(
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    ca: Option<PathBuf>,
+) -> Result<Option<http::TlsFiles>, ConfigError> {
+    match (cert, key, ca) {
+        (None, None, None) => Ok(None),
+        (Some(cert), Some(key), Some(ca)) => Ok(Some(http::TlsFiles { cert, key, ca })),
+        (None, ..) => Err(ConfigError::PartOfTls("--api-tls-cert")),
+        (_, None, _) => Err(ConfigError::PartOfTls("--api-tls-key")),
+        (.., None) => Err(ConfigError::PartOfTls("--api-tls-ca")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether the client of a connection is still there. Clients may close their half of it once they
+//! The client of a connection: its name, and whether it is still there. Clients may close their half of it once they
 //! have asked, so that the end of what can be read says nothing; and a stream that is silent would
 //! learn only from its next write that nobody listens.
 
@@ -16,19 +16,35 @@ use tokio::net::UnixStream;
 /// How often it is looked after a client that closed one half of its connection.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The other end of a connection, as far as it can be watched: over TCP, who is gone looks the same
-/// as who only has nothing more to ask. It is a second descriptor of the connection, closed with it.
+/// The other end of a connection.
 #[derive(Clone, Default)]
-pub(super) struct Client(Option<Arc<OwnedFd>>);
+pub(super) struct Client {
+    /// A second descriptor of the connection, closed with it, if it can be watched: over TCP, who
+    /// is gone looks the same as who only has nothing more to ask.
+    watched: Option<Arc<OwnedFd>>,
+    /// Whom the certificate names that it came with.
+    name: Option<Arc<str>>,
+}
 
 impl Client {
     pub(super) fn of(stream: &UnixStream) -> Client {
-        Client(stream.as_fd().try_clone_to_owned().ok().map(Arc::new))
+        let watched = stream.as_fd().try_clone_to_owned().ok().map(Arc::new);
+        Client { watched, name: None }
+    }
+
+    /// One that came with a certificate.
+    pub(super) fn named(name: Option<String>) -> Client {
+        Client { watched: None, name: name.map(Arc::from) }
+    }
+
+    /// The common name of its certificate, for the log.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// Waits until both halves of the connection are closed.
     pub(super) async fn gone(self) {
-        if let Some(stream) = self.0.and_then(|fd| watch(&fd).ok())
+        if let Some(stream) = self.watched.and_then(|fd| watch(&fd).ok())
             && hung_up(&stream).await.is_ok()
         {
             return;

@@ -8,6 +8,7 @@ use axum::response::IntoResponse as _;
 use tower::ServiceExt as _;
 use tracing::Instrument as _;
 
+use super::client::Client;
 use super::context::{API_MAX, API_MIN, Api, ApiVersion};
 use super::error::{Failure, empty};
 use super::passthrough;
@@ -40,7 +41,9 @@ impl Front {
         let mut id = [0; 6];
         self.api.manager.entropy().fill(Stream::Other, &mut id);
         let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        tracing::debug_span!("request", id, method = %request.method(), path = request.uri().path())
+        let client = request.extensions().get().and_then(Client::name);
+        let (method, path) = (request.method(), request.uri().path());
+        tracing::debug_span!("request", id, %method, path, client)
     }
 
     async fn route(&self, mut request: Request<Body>) -> Response<Body> {

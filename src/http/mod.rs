@@ -37,6 +37,7 @@ mod service;
 mod swarm;
 mod system;
 mod task;
+mod tls;
 
 use std::sync::Arc;
 
@@ -44,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use router::document;
 pub use server::{Config, Listeners, ServeError};
+pub use tls::{TlsError, TlsFiles};
 
 use crate::engine::Engine;
 use crate::manager::Manager;

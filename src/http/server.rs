@@ -1,4 +1,5 @@
-//! The sockets: a unix socket for this host, and TCP on the loopback if asked for.
+//! The sockets: a unix socket for this host, and TCP if asked for: with TLS and certificates of
+//! clients anywhere, without them on the loopback.
 
 use std::convert::Infallible;
 use std::io;
@@ -12,9 +13,10 @@ use axum::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,11 +24,21 @@ use super::client::Client;
 use super::first_line::FirstLine;
 use super::front::Front;
 use super::linger::Lingering;
+use super::tls::{Tls, TlsError, TlsFiles};
 
 /// How long a connection may stay silent before, or while, it sends the head of a request.
 const HEADER_TIME: Duration = Duration::from_secs(300);
 /// Connections at once; beyond this, new ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 4096;
+/// TLS handshakes at once, which anybody may begin; beyond this, new connections wait to be
+/// accepted. They take none of the places of connections.
+const HANDSHAKES_MAX: usize = 256;
+/// How long a client over TLS may be silent before it is asked whether it is still there, and how
+/// often until it is given up. Whoever only listens, to events or logs, would linger for ever once
+/// its host is gone.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
+const KEEPALIVE_COUNT: u32 = 3;
 /// How long requests under way get to end when the process stops.
 const GOODBYE_TIME: Duration = Duration::from_secs(5);
 
@@ -35,8 +47,10 @@ const GOODBYE_TIME: Duration = Duration::from_secs(5);
 pub struct Config {
     /// The unix socket.
     pub socket: PathBuf,
-    /// TCP, on the loopback only: it has neither TLS nor authentication.
+    /// TCP; without TLS it has no authentication either, and is on the loopback only.
     pub api_addr: Option<SocketAddr>,
+    /// What makes the API over TCP one with TLS.
+    pub api_tls: Option<TlsFiles>,
 }
 
 /// The API cannot be served.
@@ -65,16 +79,21 @@ pub enum ServeError {
     },
     /// An address that others could reach.
     #[error(
-        "{0} can be reached from other hosts, and the API has no TLS yet: whoever reaches it \
-         commands the swarm. Use an address of the loopback"
+        "{0} can be reached from other hosts, and without TLS whoever reaches it commands the swarm: \
+         use an address of the loopback, or give --api-tls-cert, --api-tls-key and --api-tls-ca"
     )]
     NotLoopback(SocketAddr),
+    /// The files of TLS.
+    #[error("TLS of the API")]
+    Tls(#[source] TlsError),
 }
 
 /// The sockets, listening but not yet answering.
 pub struct Listeners {
     unix: UnixListener,
     tcp: Option<TcpListener>,
+    /// Of TCP.
+    tls: Option<Arc<Tls>>,
     socket: SocketFile,
 }
 
@@ -93,16 +112,20 @@ impl Listeners {
     /// # Errors
     /// See [`ServeError`].
     pub async fn open(config: &Config) -> Result<Listeners, ServeError> {
+        let tls = config.api_tls.as_ref().map(Tls::load).transpose().map_err(ServeError::Tls)?;
         let tcp = match config.api_addr {
             None => None,
-            Some(addr) if !addr.ip().is_loopback() => return Err(ServeError::NotLoopback(addr)),
+            Some(addr) if tls.is_none() && !addr.ip().is_loopback() => {
+                return Err(ServeError::NotLoopback(addr));
+            }
             Some(addr) => {
                 let listener = TcpListener::bind(addr).await;
                 Some(listener.map_err(|source| ServeError::Tcp { addr, source })?)
             }
         };
         let unix = open_unix(&config.socket)?;
-        Ok(Listeners { unix, tcp, socket: SocketFile(config.socket.clone()) })
+        let tls = tls.map(Arc::new);
+        Ok(Listeners { unix, tcp, tls, socket: SocketFile(config.socket.clone()) })
     }
 
     /// Answers requests until `stop`; then those under way get a moment to end.
@@ -113,34 +136,19 @@ impl Listeners {
             tasks: TaskTracker::new(),
             stop: stop.clone(),
         };
-        let unix = async {
-            loop {
-                let place = connections.place().await;
-                match self.unix.accept().await {
-                    Ok((stream, _)) => {
-                        let client = Client::of(&stream);
-                        connections.spawn(stream, client, place);
-                    }
-                    Err(error) => connections.refused(&error).await,
-                }
-            }
-        };
         let tcp = async {
-            let Some(listener) = &self.tcp else { return std::future::pending::<()>().await };
-            loop {
-                let place = connections.place().await;
-                match listener.accept().await {
-                    Ok((stream, _)) => {
-                        let _ = stream.set_nodelay(true);
-                        connections.spawn(stream, Client::default(), place);
-                    }
-                    Err(error) => connections.refused(&error).await,
-                }
+            match (&self.tcp, &self.tls) {
+                (None, _) => std::future::pending().await,
+                (Some(listener), None) => connections.take_tcp(listener).await,
+                (Some(listener), Some(tls)) => tokio::select! {
+                    () = connections.take_tls(listener, tls) => {}
+                    () = tls.follow() => {}
+                },
             }
         };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = unix => {}
+            () = connections.take_unix(&self.unix) => {}
             () = tcp => {}
         }
         drop(self.socket);
@@ -149,6 +157,7 @@ impl Listeners {
     }
 }
 
+#[derive(Clone)]
 struct Connections {
     front: Front,
     places: Arc<Semaphore>,
@@ -157,7 +166,7 @@ struct Connections {
 }
 
 impl Connections {
-    async fn place(&self) -> tokio::sync::OwnedSemaphorePermit {
+    async fn place(&self) -> OwnedSemaphorePermit {
         self.places.clone().acquire_owned().await.expect("the semaphore is never closed")
     }
 
@@ -166,36 +175,106 @@ impl Connections {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
-    fn spawn<S>(&self, stream: S, client: Client, place: tokio::sync::OwnedSemaphorePermit)
+    /// Accepts connections of this host, for ever.
+    async fn take_unix(&self, listener: &UnixListener) {
+        loop {
+            let place = self.place().await;
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let client = Client::of(&stream);
+                    self.tasks.spawn(self.clone().answer(stream, client, place));
+                }
+                Err(error) => self.refused(&error).await,
+            }
+        }
+    }
+
+    /// Accepts connections over TCP without TLS, for ever.
+    async fn take_tcp(&self, listener: &TcpListener) {
+        loop {
+            let place = self.place().await;
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let _ = stream.set_nodelay(true);
+                    self.tasks.spawn(self.clone().answer(stream, Client::default(), place));
+                }
+                Err(error) => self.refused(&error).await,
+            }
+        }
+    }
+
+    /// Accepts connections over TLS, for ever.
+    async fn take_tls(&self, listener: &TcpListener, tls: &Arc<Tls>) {
+        tracing::info!(addr = ?listener.local_addr().ok(), "listening for clients with TLS");
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        loop {
+            let handshake = handshakes.clone().acquire_owned().await;
+            let handshake = handshake.expect("the semaphore is never closed");
+            match listener.accept().await {
+                Ok((stream, addr)) => {
+                    let (connections, tls) = (self.clone(), tls.clone());
+                    self.tasks.spawn(async move {
+                        let admitted = async {
+                            prepare(&stream);
+                            let (stream, client) = tls.agree(stream, addr).await?;
+                            Some((stream, client, connections.place().await))
+                        };
+                        let admitted = tokio::select! {
+                            () = connections.stop.cancelled() => None,
+                            admitted = admitted => admitted,
+                        };
+                        drop(handshake);
+                        if let Some((stream, client, place)) = admitted {
+                            connections.answer(stream, client, place).await;
+                        }
+                    });
+                }
+                Err(error) => self.refused(&error).await,
+            }
+        }
+    }
+
+    /// Answers the requests of one connection, until it or everything ends.
+    async fn answer<S>(self, stream: S, client: Client, place: OwnedSemaphorePermit)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (front, stop) = (self.front.clone(), self.stop.clone());
-        self.tasks.spawn(async move {
-            let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-                let front = front.clone();
-                let mut request = request.map(|body| Body::new(Lingering::new(body)));
-                request.extensions_mut().insert(client.clone());
-                async move { Ok::<_, Infallible>(front.answer(request).await) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIME)
-                .half_close(true)
-                .serve_connection(TokioIo::new(FirstLine::new(stream)), service)
-                .with_upgrades();
-            tokio::pin!(connection);
-            tokio::select! {
-                ended = connection.as_mut() => if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection ended");
-                },
-                () = stop.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    let _ = connection.await;
-                }
-            }
-            drop(place);
+        let Connections { front, stop, .. } = self;
+        let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            let front = front.clone();
+            let mut request = request.map(|body| Body::new(Lingering::new(body)));
+            request.extensions_mut().insert(client.clone());
+            async move { Ok::<_, Infallible>(front.answer(request).await) }
         });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIME)
+            .half_close(true)
+            .serve_connection(TokioIo::new(FirstLine::new(stream)), service)
+            .with_upgrades();
+        tokio::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended");
+            },
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
+        }
+        drop(place);
+    }
+}
+
+/// Sets up a connection over TLS. What the system refuses only makes it slower to notice things.
+fn prepare(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let watched = sockopt::set_socket_keepalive(stream, true)
+        .and_then(|()| sockopt::set_tcp_keepidle(stream, KEEPALIVE_AFTER))
+        .and_then(|()| sockopt::set_tcp_keepintvl(stream, KEEPALIVE_EVERY))
+        .and_then(|()| sockopt::set_tcp_keepcnt(stream, KEEPALIVE_COUNT));
+    if let Err(error) = watched {
+        tracing::debug!(%error, "a client's connection is not watched");
     }
 }
 

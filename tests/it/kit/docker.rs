@@ -23,12 +23,23 @@ pub fn docker(socket: &Path, args: &str) -> Said {
 /// The same with something on standard input.
 #[track_caller]
 pub fn docker_with(socket: &Path, args: &str, input: &[u8]) -> Said {
+    let host = format!("unix://{}", socket.display());
+    run(&[("DOCKER_HOST", &host), ("DOCKER_CONFIG", "/nonexistent")], args, input)
+}
+
+/// Runs docker with its own files in a directory; the arguments say which host.
+#[track_caller]
+pub fn docker_in(config: &Path, args: &str, input: &[u8]) -> Said {
+    run(&[("DOCKER_CONFIG", &config.display().to_string())], args, input)
+}
+
+#[track_caller]
+fn run(variables: &[(&str, &str)], args: &str, input: &[u8]) -> Said {
     let mut command = Command::new("timeout");
     command
         .args([TIME_MAX, "docker"])
         .args(split(args))
-        .env("DOCKER_HOST", format!("unix://{}", socket.display()))
-        .env("DOCKER_CONFIG", "/nonexistent")
+        .envs(variables.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
