@@ -124,13 +124,13 @@ impl Tls {
 
     /// Follows the files, for ever. What cannot be used is said once and changes nothing.
     pub(super) async fn follow(&self) {
-        let mut loaded = self.loaded.clone();
-        let mut before = loaded.clone();
+        let mut loaded = self.loaded;
+        let mut before = loaded;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let now = self.look().await;
             if now != loaded && now == before {
-                loaded = now.clone();
+                loaded = now;
                 self.renew().await;
             }
             before = now;
