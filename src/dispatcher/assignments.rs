@@ -26,6 +26,10 @@ const GATHER_PAUSE: Duration = Duration::from_millis(10);
 /// The messages of the session are waited for this long at most, a little less than an engine waits
 /// for an answer.
 const TOLD_MAX: Duration = Duration::from_secs(4);
+/// How long an attachment is held back for the place of its node on the network to come first, over
+/// the stream of the session. An engine waits for that place before it makes a container of a task,
+/// but gives up an attachment that comes before it. Whoever started the container waits for 20 s.
+const ATTACHMENT_PAUSE: Duration = Duration::from_millis(100);
 /// Changes in one increment, and bytes of payload, after which it is sent: it bounds the plain
 /// bytes that are in memory at once.
 const INCREMENT_MAX: usize = 256;
@@ -64,6 +68,10 @@ impl Assignments {
             }
             let wanted = Wanted::of(&view, self.node);
             let difference = held.difference(&wanted);
+            let attachments = difference.put_tasks.iter().filter_map(|id| view.task(*id));
+            if attachments.into_iter().any(|task| task.service_id.is_none()) {
+                tokio::time::sleep(ATTACHMENT_PAUSE).await;
+            }
             if chain.is_first() || !difference.is_empty() {
                 match self.send(&mut chain, &view, &difference, &mut held).await {
                     Ok(Sent::Whole) => held.note_all(wanted),

@@ -86,7 +86,7 @@ pub fn task(
         id: task_id(number),
         meta: Default::default(),
         spec: Arc::new(TaskSpec { container_spec: Some(container), ..Default::default() }),
-        service_id: ServiceId::derive([1; 17]),
+        service_id: Some(ServiceId::derive([1; 17])),
         service_name: "web".into(),
         service_labels: Default::default(),
         spec_version: Version::default(),

@@ -5,6 +5,7 @@
 //!                                             ▶ Dispatcher             session, heartbeat,
 //!                                                                      assignments, statuses
 //!                                             ▶ LogBroker              subscriptions, lines
+//!                                             ▶ ResourceAllocator      containers on networks
 //! ```
 //!
 //! Who calls is told by the certificate alone ([`peer`]); what a request says of it counts for
@@ -30,6 +31,7 @@ mod hub;
 mod logs;
 mod node_ca;
 mod peer;
+mod resources;
 mod server;
 mod service;
 mod session;

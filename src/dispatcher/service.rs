@@ -13,6 +13,7 @@ use super::hub::Hub;
 use super::logs::{Logs, PUBLISH_BYTES_MAX};
 use super::node_ca::Certificates;
 use super::peer::{Peer, session_status, status};
+use super::resources::Resources;
 use super::session::Messages;
 use super::wiped;
 use crate::domain::id::{NodeId, SessionId};
@@ -24,6 +25,7 @@ use crate::wire::proto::ca_server::CaServer;
 use crate::wire::proto::dispatcher_server::{Dispatcher, DispatcherServer};
 use crate::wire::proto::log_broker_server::LogBrokerServer;
 use crate::wire::proto::node_ca_server::NodeCaServer;
+use crate::wire::proto::resource_allocator_server::ResourceAllocatorServer;
 use crate::wire::proto::{
     AssignmentsMessage, AssignmentsRequest, HeartbeatRequest, HeartbeatResponse, SessionMessage,
     SessionRequest, TasksMessage, TasksRequest, UpdateTaskStatusRequest, UpdateTaskStatusResponse,
@@ -42,11 +44,13 @@ pub(super) fn routes(manager: &Manager, hub: &Hub, introducer: &Introducer) -> a
     let calls =
         Calls { manager: manager.clone(), hub: hub.clone(), introducer: introducer.clone() };
     let logs = Logs { manager: manager.clone() };
+    let resources = Resources { manager: manager.clone() };
     let mut routes = tonic::service::Routes::builder();
     routes
         .add_service(CaServer::new(certificates.clone()))
         .add_service(NodeCaServer::new(certificates))
         .add_service(DispatcherServer::new(calls.clone()))
+        .add_service(ResourceAllocatorServer::new(resources))
         .add_service(LogBrokerServer::new(logs).max_decoding_message_size(PUBLISH_BYTES_MAX));
     // The one stream that carries secrets goes its own way.
     routes.routes().into_axum_router().route(ASSIGNMENTS, post(assignments).with_state(calls))

@@ -1,5 +1,7 @@
 //! What may be asked of the cluster: one value for every request, from whichever door.
 
+use std::net::Ipv4Addr;
+
 use super::change::SealedBytes;
 use super::cluster::{Cluster, ClusterSpec};
 use super::config::ConfigSpec;
@@ -204,6 +206,33 @@ pub enum Intent {
         /// What is reported, by whom.
         reports: Vec<TaskReport>,
     },
+    /// Nodes, for a container of their own; the network may be joined by such and has an address.
+    AttachNetwork {
+        /// The id that the attachment gets.
+        id: TaskId,
+        /// The node that the container is on.
+        node: NodeId,
+        /// What is to be attached to what.
+        wish: AttachmentWish,
+    },
+    /// Nodes, of their own attachments; the container has left the network.
+    DetachNetwork {
+        /// The attachment.
+        id: TaskId,
+        /// The node that the container was on.
+        node: NodeId,
+    },
+}
+
+/// A container that is to be attached to a network, as its user typed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachmentWish {
+    /// Id or name of the network, or the beginning of an id.
+    pub network: String,
+    /// The address that the container is to have; any when absent.
+    pub address: Option<Ipv4Addr>,
+    /// Id of the container.
+    pub container_id: String,
 }
 
 /// A new swarm: everything that randomness and keys went into was made beforehand.
@@ -289,6 +318,8 @@ impl Intent {
             Intent::RotateNetworkKeys => "network keys rotate",
             Intent::ProvideNetworks => "networks provide",
             Intent::ReportTasks { .. } => "task report",
+            Intent::AttachNetwork { .. } => "network attach",
+            Intent::DetachNetwork { .. } => "network detach",
         }
     }
 }

@@ -36,7 +36,7 @@ pub enum Reason {
     Unsupported,
     /// Not now.
     Unavailable,
-    /// Larger than a stated limit.
+    /// Larger than a stated limit, or nothing is left to give.
     Exhausted,
     /// Everything else, a stale version among it.
     Unknown,

@@ -141,9 +141,21 @@ pub struct TaskSpec {
     pub log_driver: Option<Driver>,
     /// Raised to have all tasks replaced without another change.
     pub force_update: u64,
-    /// Kind of runtime; always `container` here.
+    /// Kind of runtime; `container` for all tasks of services.
     #[serde(skip_serializing_if = "is_zero", deserialize_with = "empty_as_none")]
     pub runtime: Option<Runtime>,
+    /// The container that an attachment is for.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub network_attachment_spec: Option<NetworkAttachmentSpec>,
+}
+
+/// A container that its user runs on a node, attached to a network of the swarm.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct NetworkAttachmentSpec {
+    /// Id of the container, up to 64 hexadecimal digits.
+    #[serde(rename = "ContainerID")]
+    pub container_id: String,
 }
 
 engine_enum! {

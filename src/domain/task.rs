@@ -1,4 +1,5 @@
-//! Tasks: one attempt at running one instance of a service.
+//! Tasks: one attempt at running one instance of a service, or the place of a container that its user
+//! runs on a network of the swarm.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,9 +24,10 @@ pub struct Task {
     pub meta: Meta,
     /// What it is made from; shared with the service it was made from.
     pub spec: Arc<TaskSpec>,
-    /// The service.
-    pub service_id: ServiceId,
-    /// Name of the service when the task was made.
+    /// The service; absent for an attachment, which a node asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_id: Option<ServiceId>,
+    /// Name of the service when the task was made; empty for an attachment.
     pub service_name: String,
     /// Labels of the service when the task was made.
     pub service_labels: BTreeMap<String, String>,
@@ -156,6 +158,11 @@ impl Task {
         self.status.state >= TaskState::Assigned && !self.status.state.is_terminal()
     }
 
+    /// True for an attachment that has ended: nobody replaces it, and it tells nothing to anyone.
+    pub fn is_spent(&self) -> bool {
+        self.service_id.is_none() && self.status.state.is_terminal()
+    }
+
     /// The node that the task burdens: where it has a place and is meant to run.
     pub fn burdens(&self) -> Option<NodeId> {
         self.node_id.filter(|_| self.is_wanted() && self.holds_place())
@@ -185,5 +192,38 @@ impl TaskStatus {
             container: None,
             ports: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_was_stored_before_there_were_attachments_is_read() {
+        let stored = serde_json::json!({
+            "id": TaskId::derive([1; 17]),
+            "meta": Meta::default(),
+            "spec": TaskSpec::default(),
+            "service_id": ServiceId::derive([2; 17]),
+            "service_name": "web",
+            "service_labels": {},
+            "spec_version": Version::default(),
+            "slot": 1,
+            "node_id": null,
+            "status": TaskStatus::made(Timestamp::ZERO),
+            "desired_state": TaskState::Running,
+            "endpoint_spec": null,
+            "registry_auth": RegistryAuth::default(),
+            "not_before": Timestamp::ZERO,
+            "restarts": Restarts::default(),
+        });
+        let task: Task = serde_json::from_value(stored.clone()).expect("it can be read");
+        assert_eq!(task.service_id, Some(ServiceId::derive([2; 17])));
+        let again = serde_json::to_value(&task).expect("it can be written");
+        assert_eq!(again["service_id"], stored["service_id"], "and is written as it was");
+        let own = Task { service_id: None, ..task };
+        let read = serde_json::to_value(&own).and_then(serde_json::from_value::<Task>);
+        assert_eq!(read.expect("it can be read"), own);
     }
 }

@@ -9,6 +9,8 @@
 //!                                  complete · shutdown · failed · rejected ◀─┘
 //! ```
 //!
+//! An attachment is made `assigned`: its node asked for it, and it was given its address with that.
+//!
 //! States only grow. What a task *should* do is its desired state, which grows as well.
 
 use super::json::engine_enum;

@@ -40,9 +40,9 @@ pub(super) struct TaskAnswer<'a> {
     #[schema(value_type = Object)]
     labels: serde_json::Map<String, Value>,
     spec: TaskSpec,
-    #[serde(rename = "ServiceID")]
-    #[schema(value_type = String)]
-    service_id: ServiceId,
+    #[serde(rename = "ServiceID", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    service_id: Option<ServiceId>,
     #[serde(skip_serializing_if = "is_zero")]
     slot: u64,
     #[serde(rename = "NodeID", skip_serializing_if = "Option::is_none")]
@@ -104,8 +104,11 @@ impl<'a> TaskAnswer<'a> {
             created_at: task.meta.created_at,
             updated_at: task.meta.updated_at,
             labels: serde_json::Map::new(),
-            // A task's spec is the service's but for the runtime, which is not shown.
-            spec: TaskSpec { runtime: None, ..(*task.spec).clone() },
+            // A task's spec is the service's but for the runtime, which is shown of attachments.
+            spec: TaskSpec {
+                runtime: task.spec.runtime.filter(|runtime| *runtime != Runtime::Container),
+                ..(*task.spec).clone()
+            },
             service_id: task.service_id,
             slot: task.slot,
             node_id: task.node_id,
@@ -204,13 +207,19 @@ impl<'f> Wish<'f> {
 
     fn passes(&self, view: &View, task: &Task) -> bool {
         let filters = self.filters;
-        let service = view.service(task.service_id);
+        let service = task.service_id.and_then(|id| view.service(id));
+        let runtime = task.spec.runtime.unwrap_or(Runtime::Container);
+        // Clients that do not ask for them do not expect tasks without a container.
+        let is_asked = runtime == Runtime::Container || !filters.values("runtime").is_empty();
         let labels = service.map_or(&task.service_labels, |service| &service.spec.labels);
         let up_to_date = filters.values("_up-to-date").is_empty();
-        filters.passes("id", |value| task.id.as_str().starts_with(value))
+        is_asked
+            && filters.passes("id", |value| task.id.as_str().starts_with(value))
             && filters.passes("name", |value| task.name().starts_with(value))
-            && filters.passes("runtime", |value| value == Runtime::Container.as_str())
-            && self.services.as_ref().is_none_or(|services| services.contains(&task.service_id))
+            && filters.passes("runtime", |value| value == runtime.as_str())
+            && self.services.as_ref().is_none_or(|services| {
+                task.service_id.is_some_and(|service| services.contains(&service))
+            })
             && self
                 .nodes
                 .as_ref()

@@ -226,7 +226,7 @@ fn touches(changed: &Changed, subject: Subject) -> bool {
                 Object::Task(task) => Some(task),
                 _ => None,
             });
-            tasks.any(|task| task.service_id == wanted)
+            tasks.any(|task| task.service_id == Some(wanted))
         }
         _ => false,
     }

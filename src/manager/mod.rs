@@ -131,7 +131,7 @@ impl Manager {
 
     /// True when a task was made from what its service says now.
     pub fn is_up_to_date(view: &View, task: &Task) -> bool {
-        let service = view.service(task.service_id);
+        let service = task.service_id.and_then(|id| view.service(id));
         service.is_some_and(|service| orchestrator::is_current(view, service, task))
     }
 

@@ -17,6 +17,10 @@ pub fn check(actor: Actor, intent: &Intent) -> Result<(), Refusal> {
         (Actor::Node(node), Intent::ReportTasks { reports }) => {
             reports.iter().all(|report| report.node == node)
         }
+        (
+            Actor::Node(caller),
+            Intent::AttachNetwork { node, .. } | Intent::DetachNetwork { node, .. },
+        ) => caller == *node,
         (Actor::Joiner, Intent::AdmitNode { .. }) => true,
         (Actor::Client, intent) => is_for_clients(intent),
         (Actor::Node(_) | Actor::Joiner, _) => false,
@@ -53,14 +57,16 @@ fn is_for_clients(intent: &Intent) -> bool {
         | Intent::ForgetSessions
         | Intent::RotateNetworkKeys
         | Intent::ProvideNetworks
-        | Intent::ReportTasks { .. } => false,
+        | Intent::ReportTasks { .. }
+        | Intent::AttachNetwork { .. }
+        | Intent::DetachNetwork { .. } => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::id::NodeId;
+    use crate::domain::id::{NodeId, TaskId};
 
     #[test]
     fn a_node_speaks_only_for_itself() {
@@ -75,6 +81,10 @@ mod tests {
         assert!(check(Actor::Node(one), &renew(other)).is_err());
         assert!(check(Actor::Node(one), &Intent::LeaveSwarm).is_err());
         assert!(check(Actor::Client, &renew(one)).is_err());
+        let detach = |node| Intent::DetachNetwork { id: TaskId::derive([3; 17]), node };
+        assert!(check(Actor::Node(one), &detach(one)).is_ok());
+        assert!(check(Actor::Node(one), &detach(other)).is_err());
+        assert!(check(Actor::Client, &detach(one)).is_err());
         assert!(check(Actor::Joiner, &Intent::LeaveSwarm).is_err());
     }
 }

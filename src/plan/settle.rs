@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Context, Planned, allocator, orchestrator, scheduler};
-use crate::domain::change::{Changed, Key, Object};
-use crate::domain::id::{NodeId, ServiceId};
+use crate::domain::change::{Change, Changed, Key, Object};
+use crate::domain::id::{NodeId, ServiceId, TaskId};
 use crate::domain::network::Attachment;
 use crate::domain::node::Node;
 use crate::domain::task::Task;
@@ -37,6 +37,8 @@ pub const STAGES: [Stage; 4] =
 pub struct Dirty {
     services: BTreeSet<ServiceId>,
     nodes: BTreeSet<NodeId>,
+    /// Attachments, which no service stands for.
+    attachments: BTreeSet<TaskId>,
     /// Nodes that got or lost a task with places on networks.
     attached: BTreeSet<NodeId>,
     /// An address became free, which a node may lack.
@@ -60,6 +62,7 @@ impl Dirty {
             && !self.networks
             && !self.addresses
             && self.services.is_empty()
+            && self.attachments.is_empty()
             && self.nodes.is_empty()
             && self.attached.is_empty()
     }
@@ -80,7 +83,7 @@ impl Dirty {
                 self.services.insert(*id);
             }
             (_, Some(Object::Task(old)), new) => {
-                self.services.insert(old.service_id);
+                self.add_task(old);
                 self.freed |= frees_place(old, new.as_ref());
                 let [before, after] = [&changed.old, new].map(attached_node);
                 if before != after {
@@ -88,7 +91,7 @@ impl Dirty {
                 }
             }
             (_, None, Some(Object::Task(task))) => {
-                self.services.insert(task.service_id);
+                self.add_task(task);
                 self.attached.extend(attached_node(&changed.new));
             }
             (_, Some(Object::Network(old)), Some(Object::Network(new)))
@@ -104,6 +107,13 @@ impl Dirty {
             (Key::Cluster(_), ..) => self.all = true,
             _ => {}
         }
+    }
+
+    fn add_task(&mut self, task: &Task) {
+        match task.service_id {
+            Some(service) => self.services.insert(service),
+            None => self.attachments.insert(task.id),
+        };
     }
 
     /// Adds an object that asked to be looked at again.
@@ -140,7 +150,7 @@ impl Dirty {
             return services;
         }
         for node in &self.nodes {
-            services.extend(view.tasks_of_node(*node).map(|task| task.service_id));
+            services.extend(view.tasks_of_node(*node).filter_map(|task| task.service_id));
         }
         if !self.nodes.is_empty() {
             let by_node = view.services().filter(|service| service.spec.mode.kind().is_by_node());
@@ -157,6 +167,14 @@ impl Dirty {
         }
         let tasks = self.services.iter().flat_map(|id| view.tasks_of_service(*id));
         tasks.filter(|task| task.is_waiting()).collect()
+    }
+
+    /// The attachments to look at.
+    fn attachments<'v>(&self, view: &'v View) -> Vec<&'v Arc<Task>> {
+        match self.all {
+            true => view.tasks().filter(|task| task.service_id.is_none()).collect(),
+            false => self.attachments.iter().filter_map(|id| view.task(*id)).collect(),
+        }
     }
 
     /// The nodes to look at.
@@ -216,6 +234,8 @@ pub fn step(stage: Stage, view: &View, dirty: &Dirty, ctx: Context<'_>) -> Plann
             for service in dirty.services(view) {
                 planned.changes.extend(orchestrator::reap(view, service));
             }
+            let spent = dirty.attachments(view).into_iter().filter(|task| task.is_spent());
+            planned.changes.extend(spent.map(|task| Change::Remove(Key::Task(task.id))));
         }
         Stage::Allocator => planned = allocator::plan(view, &dirty.attached(view)),
         Stage::Scheduler => {
@@ -228,7 +248,6 @@ pub fn step(stage: Stage, view: &View, dirty: &Dirty, ctx: Context<'_>) -> Plann
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::id::TaskId;
     use crate::domain::meta::Version;
     use crate::domain::task::TaskStatus;
     use crate::domain::task_state::TaskState;
@@ -240,7 +259,7 @@ mod tests {
             id: TaskId::derive([service; 17]),
             meta: Default::default(),
             spec: Default::default(),
-            service_id: ServiceId::derive([service; 17]),
+            service_id: Some(ServiceId::derive([service; 17])),
             service_name: String::new(),
             service_labels: Default::default(),
             spec_version: Version::default(),

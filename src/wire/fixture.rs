@@ -192,6 +192,7 @@ pub fn task_spec() -> TaskSpec {
         log_driver: Some(driver()),
         force_update: 6,
         runtime: Some(Runtime::Container),
+        network_attachment_spec: None,
     }
 }
 
@@ -226,7 +227,7 @@ pub fn task() -> Task {
         id: TaskId::derive([3; 17]),
         meta: meta(),
         spec: Arc::new(task_spec()),
-        service_id: ServiceId::derive([4; 17]),
+        service_id: Some(ServiceId::derive([4; 17])),
         service_name: "web".into(),
         service_labels: labels(),
         spec_version: Version { index: 8 },

@@ -4,10 +4,14 @@
 //! state, its address pools and their driver without asking whether they are there, so nothing here
 //! leaves them out.
 
-use super::common::{annotations, meta, pairs};
+use std::net::Ipv4Addr;
+
+use super::common::{NAME_LEN_MAX, annotations, meta, pairs, text};
 use super::proto;
 use super::proto::ipam_config::AddressFamily;
+use crate::domain::address::Cidr;
 use crate::domain::endpoint::NetworkAttachmentConfig;
+use crate::domain::intent::AttachmentWish;
 use crate::domain::network::{Attachment, IpamConfig, Network, NetworkSpec};
 use crate::domain::view::View;
 
@@ -65,6 +69,50 @@ fn pool(config: &IpamConfig) -> proto::IpamConfig {
         gateway: config.gateway.clone(),
         reserved: pairs(&config.auxiliary_addresses),
     }
+}
+
+/// Characters of a container id: 64 hexadecimal digits.
+const CONTAINER_ID_LEN_MAX: usize = 64;
+
+/// Why what an engine wants to attach cannot be read.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum WishError {
+    /// The network is not named.
+    #[error("a network is needed")]
+    NoNetwork,
+    /// The container is not named, or not by an id.
+    #[error("the id of a container is needed")]
+    NoContainer,
+    /// It is none, not one of IPv4, or one of several.
+    #[error("one IPv4 address may be asked for at most")]
+    Address,
+}
+
+/// What an engine wants to attach to what. Further names and options of the driver are the engine's
+/// own to keep: no other has the container.
+///
+/// # Errors
+/// Something is missing, or is not what it should be.
+pub fn attachment_from(message: &proto::AttachNetworkRequest) -> Result<AttachmentWish, WishError> {
+    let config = message.config.as_ref().filter(|config| !config.target.is_empty());
+    let config = config.ok_or(WishError::NoNetwork)?;
+    let container_id = &message.container_id;
+    let is_hex = container_id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_hex || !(1..=CONTAINER_ID_LEN_MAX).contains(&container_id.len()) {
+        return Err(WishError::NoContainer);
+    }
+    // Engines leave the length of the prefix out; with it, it is the same address.
+    let address = |text: &String| {
+        let with_prefix = || text.parse::<Cidr>().ok().map(Cidr::address);
+        text.parse::<Ipv4Addr>().ok().or_else(with_prefix).ok_or(WishError::Address)
+    };
+    let address = match &config.addresses[..] {
+        [] => None,
+        [one] => Some(address(one)?),
+        [..] => return Err(WishError::Address),
+    };
+    let network = text(&config.target, NAME_LEN_MAX);
+    Ok(AttachmentWish { network, address, container_id: container_id.clone() })
 }
 
 /// The places of a task or node, each with its network; `wishes` say by which names a task is known
@@ -134,5 +182,33 @@ mod tests {
         let ipam = message.ipam.expect("an engine dereferences it");
         assert_eq!(ipam.driver.map(|driver| driver.name), Some(String::new()));
         assert!(ipam.configs.is_empty());
+    }
+
+    #[test]
+    fn a_wish_for_an_attachment_names_a_network_a_container_and_one_address_at_most() {
+        let request = |target: &str, addresses: &[&str], container_id: &str| {
+            let config = proto::NetworkAttachmentConfig {
+                target: target.into(),
+                addresses: addresses.iter().map(ToString::to_string).collect(),
+                ..Default::default()
+            };
+            let container_id = container_id.into();
+            attachment_from(&proto::AttachNetworkRequest { config: Some(config), container_id })
+        };
+        let wish = request("back", &[], "c0ffee").expect("all is there");
+        assert_eq!((&*wish.network, wish.address, &*wish.container_id), ("back", None, "c0ffee"));
+        for address in ["10.0.1.9", "10.0.1.9/24"] {
+            let wish = request("back", &[address], "c0ffee").expect("an address");
+            assert_eq!(wish.address, Some(Ipv4Addr::new(10, 0, 1, 9)));
+        }
+        for bad in [&["fd00::9"][..], &["ten"], &["10.0.1.9", "10.0.1.10"], &[""]] {
+            assert_eq!(request("back", bad, "c0ffee"), Err(WishError::Address), "{bad:?}");
+        }
+        for bad in ["", "web", &"c".repeat(65)] {
+            assert_eq!(request("back", &[], bad), Err(WishError::NoContainer), "{bad}");
+        }
+        assert_eq!(request("", &[], "c0ffee"), Err(WishError::NoNetwork));
+        let bare = proto::AttachNetworkRequest { config: None, container_id: "c0ffee".into() };
+        assert_eq!(attachment_from(&bare), Err(WishError::NoNetwork));
     }
 }

@@ -5,6 +5,7 @@ use super::container::container;
 use super::endpoint::{attachment, endpoint, port, port_from};
 use super::network::attachments;
 use super::proto;
+use super::proto::task_spec::Runtime;
 use super::proto::task_status::RuntimeStatus;
 use super::time::{duration, timestamp, timestamp_from};
 use crate::domain::service::{
@@ -34,7 +35,7 @@ pub fn task(task: &Task, view: &View) -> proto::Task {
         id: task.id.to_string(),
         meta: Some(meta(&task.meta)),
         spec: Some(spec(&task.spec, &task.registry_auth)),
-        service_id: task.service_id.to_string(),
+        service_id: task.service_id.map(|id| id.to_string()).unwrap_or_default(),
         slot: task.slot,
         node_id: task.node_id.map(|id| id.to_string()).unwrap_or_default(),
         // Labels here would become labels of the container; those stand in its own spec.
@@ -55,9 +56,14 @@ pub fn task(task: &Task, view: &View) -> proto::Task {
 fn spec(spec: &TaskSpec, registry_auth: &RegistryAuth) -> proto::TaskSpec {
     let limits = spec.resources.as_ref().and_then(|resources| resources.limits.as_ref());
     let pids_limit = limits.map_or(0, |limits| limits.pids);
-    let runtime = spec.container_spec.as_ref().map(|spec| {
-        proto::task_spec::Runtime::Container(container(spec, pids_limit, registry_auth))
+    let attached = spec.network_attachment_spec.as_ref().map(|spec| {
+        let container_id = spec.container_id.clone();
+        Runtime::Attachment(proto::NetworkAttachmentSpec { container_id })
     });
+    let runtime = attached.or(spec
+        .container_spec
+        .as_ref()
+        .map(|spec| Runtime::Container(container(spec, pids_limit, registry_auth))));
     proto::TaskSpec {
         resources: spec.resources.as_ref().map(requirements),
         restart: Some(restart(spec.restart_policy.as_ref())),
@@ -226,7 +232,7 @@ mod tests {
         let message = read(&stored);
         let network = fixture::network().id;
         assert_eq!(message.id, stored.id.as_str());
-        assert_eq!(message.service_id, stored.service_id.as_str());
+        assert_eq!(Some(message.service_id), stored.service_id.map(|id| id.to_string()));
         assert_eq!(message.node_id, fixture::node_id().as_str());
         assert_eq!((message.slot, message.desired_state), (2, 512));
         let own = message.annotations.expect("names the container");
@@ -252,6 +258,22 @@ mod tests {
         let piece = proto::NamedGenericResource { kind: "gpu".into(), value: "gpu-1".into() };
         let piece = proto::generic_resource::Resource::NamedResourceSpec(piece);
         assert!(given.eq([Some(piece)]));
+    }
+
+    #[test]
+    fn an_attachment_names_its_container_and_no_service() {
+        let container_id = "c0ffee".to_owned();
+        let of = crate::domain::service::NetworkAttachmentSpec { container_id };
+        let networks = fixture::task().spec.networks.clone();
+        let spec = TaskSpec { networks, network_attachment_spec: Some(of), ..Default::default() };
+        let stored = Task { service_id: None, spec: spec.into(), slot: 0, ..fixture::task() };
+        let message = read(&stored);
+        assert_eq!((&*message.service_id, message.desired_state), ("", 512));
+        assert_eq!(message.networks[0].addresses, ["10.0.1.4/24"]);
+        let spec = message.spec.expect("sent");
+        assert_eq!(spec.networks[0].target, fixture::network().id.as_str());
+        let Some(Runtime::Attachment(of)) = spec.runtime else { panic!("an attachment") };
+        assert_eq!(of.container_id, "c0ffee");
     }
 
     #[test]

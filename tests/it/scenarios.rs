@@ -41,6 +41,7 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    attachments
     attempts
     constraints
     drain

@@ -81,7 +81,9 @@ impl View {
             }
             Object::Task(task) => {
                 self.tasks.remove(&task.id);
-                self.service_tasks.remove(&(task.service_id, task.id));
+                if let Some(service) = task.service_id {
+                    self.service_tasks.remove(&(service, task.id));
+                }
                 self.waiting_tasks.remove(&task.id);
                 if let Some(node) = task.node_id {
                     self.starved_tasks.remove(&(node, task.id));
@@ -136,7 +138,9 @@ impl View {
                 self.services.insert(service.id, service.clone());
             }
             Object::Task(task) => {
-                self.service_tasks.insert((task.service_id, task.id));
+                if let Some(service) = task.service_id {
+                    self.service_tasks.insert((service, task.id));
+                }
                 if task.is_waiting() {
                     self.waiting_tasks.insert(task.id);
                 }

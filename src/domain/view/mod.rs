@@ -45,6 +45,7 @@ pub struct View {
     config_names: OrdMap<NameKey, ConfigId>,
     /// Without those that are removed.
     network_names: OrdMap<NameKey, NetworkId>,
+    /// Without attachments, which are of no service.
     service_tasks: OrdSet<(ServiceId, TaskId)>,
     node_tasks: OrdSet<(NodeId, TaskId)>,
     secret_services: OrdSet<(SecretId, ServiceId)>,
@@ -184,6 +185,11 @@ impl View {
             .range((id, TaskId::LOWEST)..)
             .take_while(move |(service, _)| *service == id)
             .filter_map(|(_, task)| self.tasks.get(task))
+    }
+
+    /// The attachments on a node: its tasks that are of no service.
+    pub fn attachments_of_node(&self, id: NodeId) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks_of_node(id).filter(|task| task.service_id.is_none())
     }
 
     /// The tasks on a node, by id; also on one that is gone.

@@ -44,7 +44,7 @@ fn task(number: u8, node: u8) -> Change {
         id: TaskId::derive([number; 17]),
         meta: Default::default(),
         spec: Default::default(),
-        service_id: SERVICE,
+        service_id: Some(SERVICE),
         service_name: "web".into(),
         service_labels: Default::default(),
         spec_version: Version::default(),

@@ -5,6 +5,7 @@
 //!   service   a virtual address on each of its networks, published ports  (endpoint, port)
 //!   task      an address on each of its networks                          (task)
 //!   node      an address for the load balancer of each network in use     (node)
+//!   container of a user: an address, within the request for it            (attachment)
 //! ```
 //!
 //! What is given out is written on whom it was given to; the view keeps an index of it, so that
@@ -15,6 +16,7 @@
 //! A network that is removed while tasks on it are still stopping is kept out of sight until the
 //! last of its addresses is free.
 
+mod attachment;
 mod endpoint;
 mod node;
 mod pool;
@@ -25,6 +27,7 @@ mod task;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub(super) use attachment::attach;
 pub(super) use endpoint::NO_INGRESS;
 pub(super) use node::welcome;
 pub(super) use subnet::give as give_network;

@@ -9,6 +9,7 @@ use crate::domain::address::Cidr;
 use crate::domain::change::Change;
 use crate::domain::id::NetworkId;
 use crate::domain::network::{Attachment, IpamConfig, Network};
+use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::view::View;
 
 /// Addresses as they are given out within one step: what the view knows, and what was given since.
@@ -59,6 +60,41 @@ impl<'v> Pools<'v> {
     /// There is none, or only that one; in words for people.
     pub(super) fn take_for_task(&mut self, network: &'v Network) -> Result<Attachment, String> {
         self.take_sparing(network, true)
+    }
+
+    /// A place on an overlay network with this very address. It may lie outside of the range that
+    /// addresses are chosen from.
+    ///
+    /// # Errors
+    /// It lies in no subnet of the network, or is not free.
+    pub(super) fn take_this(
+        &mut self,
+        network: &Network,
+        wanted: Ipv4Addr,
+    ) -> Result<Attachment, Refusal> {
+        let name = &network.spec.name;
+        let of_it = network.subnets.iter().filter_map(|config| {
+            let own = config.subnet_v4().filter(|own| own.contains(wanted))?;
+            Some((own, Subnet::of(config)?))
+        });
+        let Some((own, subnet)) = of_it.into_iter().next() else {
+            return Err(Refusal::invalid(format!(
+                "address {wanted} is in no subnet of network {name}"
+            )));
+        };
+        let is_free = ![own.first(), own.last()].contains(&wanted)
+            && !subnet.reserved.contains(&wanted.to_bits())
+            && self.used.insert((network.id, wanted)).is_none();
+        match is_free {
+            true => Ok(Attachment {
+                network: network.id,
+                address: Some(Cidr::new(wanted, subnet.prefix)),
+            }),
+            false => Err(Refusal::store(
+                Reason::Conflict,
+                format!("address {wanted} of network {name} is taken"),
+            )),
+        }
     }
 
     fn take_sparing(

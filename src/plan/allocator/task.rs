@@ -46,10 +46,11 @@ fn endpoint_of(
     endpoints: &Endpoints,
     pools: &Pools<'_>,
 ) -> Result<Option<Arc<Endpoint>>, String> {
-    match endpoints.get(&task.service_id) {
+    let Some(id) = task.service_id else { return Ok(None) };
+    match endpoints.get(&id) {
         Some(given) => given.clone().map(Some),
         None => {
-            let service = pools.view().service(task.service_id);
+            let service = pools.view().service(id);
             Ok(service.and_then(|service| service.endpoint.clone()))
         }
     }

@@ -1,6 +1,7 @@
 //! What a request may do: one file a resource, each check in the order in which the Engine makes
 //! it, so that a request with several faults is refused for the same one.
 
+mod attachment;
 mod config;
 mod network;
 mod node;
@@ -76,5 +77,7 @@ pub fn decide(view: &View, intent: Intent, ctx: Context<'_>) -> Result<Vec<Chang
         Intent::ForgetSessions => Ok(node::forget_sessions(view, ctx)),
         Intent::ProvideNetworks => network::provide(view, ctx),
         Intent::ReportTasks { reports } => Ok(report::tasks(view, reports)),
+        Intent::AttachNetwork { id, node, wish } => attachment::attach(view, id, node, wish, ctx),
+        Intent::DetachNetwork { id, node } => attachment::detach(view, id, node),
     }
 }

@@ -12,7 +12,6 @@ use crate::domain::network::{
 };
 use crate::domain::node::Node;
 use crate::domain::refusal::{Reason, Refusal};
-use crate::domain::service::Runtime;
 use crate::domain::task::Task;
 use crate::domain::view::View;
 use crate::plan::{Context, allocator};
@@ -78,9 +77,8 @@ fn check_unused(view: &View, network: &Network) -> Result<(), Refusal> {
     let is_user = |task: &Task| {
         let names = task.spec.networks.iter().any(|network| network.target == id.as_str());
         let has = || task.networks.iter().any(|place| place.network == id);
-        // Those of a service that was just removed are about to stop.
-        let is_own = task.spec.runtime == Some(Runtime::Attachment);
-        let is_alone = !is_own && view.service(task.service_id).is_none();
+        // Those of a service that was just removed are about to stop. Attachments are of none.
+        let is_alone = task.service_id.is_some_and(|id| view.service(id).is_none());
         task.is_live() && !is_alone && (names || has())
     };
     match view.tasks().find(|task| is_user(task)) {

@@ -69,7 +69,7 @@ pub(super) fn start_held(view: &View, slots: &[Slot<'_>], ctx: Context<'_>, plan
         if moment <= ctx.now {
             planned.changes.push(slot::desire(task, task.goal()));
         } else {
-            planned.again.push((moment, Key::Service(task.service_id)));
+            planned.again.extend(task.service_id.map(|id| (moment, Key::Service(id))));
         }
     }
 }

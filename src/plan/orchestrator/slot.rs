@@ -178,7 +178,7 @@ pub(super) fn make(service: &Service, key: SlotKey, start: Start, ctx: Context<'
         id: TaskId::make(ctx.entropy),
         meta: Default::default(),
         spec: service.spec.task_template.clone(),
-        service_id: service.id,
+        service_id: Some(service.id),
         service_name: service.spec.name.clone(),
         service_labels: service.spec.labels.clone(),
         spec_version: service.spec_version,

@@ -55,7 +55,9 @@ impl<'v> Load<'v> {
 
     pub(super) fn add(&mut self, task: &Task) {
         self.tasks += usize::from(task.is_wanted());
-        *self.by_service.entry(task.service_id).or_default() += usize::from(task.is_wanted());
+        if let Some(service) = task.service_id {
+            *self.by_service.entry(service).or_default() += usize::from(task.is_wanted());
+        }
         let (nano_cpus, memory_bytes) = reserved(task);
         self.nano_cpus = self.nano_cpus.saturating_add(nano_cpus);
         self.memory_bytes = self.memory_bytes.saturating_add(memory_bytes);
@@ -99,7 +101,8 @@ pub(super) fn refusal(task: &Task, load: &Load<'_>) -> Option<Reason> {
         return Some(Reason::HostPort);
     }
     let max = placement.map_or(0, |placement| placement.max_replicas);
-    if max > 0 && load.of_service(task.service_id) as u64 >= max {
+    let served = task.service_id.map_or(0, |id| load.of_service(id));
+    if max > 0 && served as u64 >= max {
         return Some(Reason::MaxReplicas);
     }
     None

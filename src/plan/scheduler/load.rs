@@ -59,7 +59,9 @@ impl<'v> Loads<'v> {
         let after = load.tasks;
         self.order.remove(&(is_closed, before, node));
         self.order.insert((is_closed, after, node));
-        self.placed.entry(task.service_id).or_default().push(node);
+        if let Some(service) = task.service_id {
+            self.placed.entry(service).or_default().push(node);
+        }
         Some(task.into())
     }
 

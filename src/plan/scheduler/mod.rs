@@ -44,7 +44,7 @@ pub fn plan(view: &View, waiting: Vec<&Arc<Task>>, ctx: Context<'_>) -> Vec<Chan
 fn place(loads: &mut Loads<'_>, waiting: Vec<&Arc<Task>>, ctx: Context<'_>) -> Vec<Change> {
     // What takes the place of another comes before what is new: a rollout that frees a place gets it
     // back, and does not wait for tasks that never had one.
-    let mut groups: BTreeMap<(bool, ServiceId, u64), Vec<&Arc<Task>>> = BTreeMap::new();
+    let mut groups: BTreeMap<(bool, Option<ServiceId>, u64), Vec<&Arc<Task>>> = BTreeMap::new();
     for task in waiting.into_iter().filter(|task| task.status.state == TaskState::Pending) {
         let is_new = task.not_before == Timestamp::ZERO;
         groups.entry((is_new, task.service_id, task.spec_version.index)).or_default().push(task);

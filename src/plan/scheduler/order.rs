@@ -28,7 +28,7 @@ impl<'p> Order<'p> {
     pub(super) fn of(task: &'p Task, loads: &Loads<'_>) -> Self {
         let placement = task.spec.placement.as_ref();
         let preferences = placement.map_or(&[][..], |placement| &placement.preferences);
-        let served = loads.of_service(task.service_id);
+        let served = task.service_id.map(|id| loads.of_service(id)).unwrap_or_default();
         match preferences.is_empty() {
             true => Order::Plain(Walk::new(served, loads)),
             false => Order::Spread(Tree::new(preferences, &served, loads)),

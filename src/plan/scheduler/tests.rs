@@ -50,7 +50,7 @@ fn task(number: u64, service: u64, node: Option<NodeId>, spec: TaskSpec) -> Task
         id: id::<crate::domain::id::TaskKind>(number),
         meta: Meta::default(),
         spec: Arc::new(spec),
-        service_id: id(service),
+        service_id: Some(id(service)),
         service_name: String::new(),
         service_labels: BTreeMap::new(),
         spec_version: Version::default(),

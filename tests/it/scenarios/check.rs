@@ -24,7 +24,7 @@ use super::check_task::missing_grant;
 pub fn gives_up_service(old: &Task, new: &Task, view: &View) -> bool {
     let runs = |task: &Task| task.is_wanted() && task.status.state == TaskState::Running;
     let is_stopped = runs(old) && new.desired_state == TaskState::Shutdown;
-    let Some(service) = view.service(new.service_id) else { return false };
+    let Some(service) = service_of(view, new) else { return false };
     let node = new.node_id.and_then(|id| view.node(id));
     let stays = node.is_some_and(|node| keeps_tasks(node) && fits(&new.spec, node));
     is_stopped && starts_first(service) && stays && !slot_mates(view, new).any(runs)
@@ -48,11 +48,17 @@ pub fn starts_first(service: &Service) -> bool {
 
 /// The other tasks of a task's slot.
 pub fn slot_mates<'v>(view: &'v View, task: &'v Task) -> impl Iterator<Item = &'v Task> {
-    let service = view.service(task.service_id).map(|service| &**service);
+    let service = service_of(view, task);
     let slot = slot_of(service, task);
-    view.tasks_of_service(task.service_id)
+    let mates = task.service_id.into_iter().flat_map(|id| view.tasks_of_service(id));
+    mates
         .map(|other| &**other)
         .filter(move |other| slot_of(service, other) == slot && other.id != task.id)
+}
+
+/// The service of a task, as far as it is there.
+pub fn service_of<'v>(view: &'v View, task: &Task) -> Option<&'v Service> {
+    task.service_id.and_then(|id| view.service(id)).map(|service| &**service)
 }
 
 /// What tells the slots of a service apart.
@@ -78,7 +84,7 @@ pub fn is_crowded(view: &View, service: &Service, now: Timestamp) -> bool {
 
 /// True for a task that did its part of the present run of a job.
 pub fn is_done(view: &View, task: &Task) -> bool {
-    view.service(task.service_id).is_some_and(|service| service.is_done_by(task))
+    service_of(view, task).is_some_and(|service| service.is_done_by(task))
 }
 
 /// What is wrong with a view whose planners are content.
@@ -87,8 +93,13 @@ pub fn inspect(view: &View, now: Timestamp) -> Vec<String> {
     let mut slots: BTreeMap<_, Vec<&Task>> = BTreeMap::new();
     let mut ended: BTreeMap<_, usize> = BTreeMap::new();
     for task in view.tasks() {
+        if task.service_id.is_none() {
+            let what = attachment_fault(view, task);
+            found.extend(what.map(|what| format!("attachment {}: {what}", task.id)));
+            continue;
+        }
         found.extend(neglect(view, task, now).map(|what| format!("{}: {what}", task.name())));
-        let service = view.service(task.service_id).map(|service| &**service);
+        let service = service_of(view, task);
         let slot = (task.service_id, slot_of(service, task));
         if !task.is_wanted() {
             let is_history = task.status.state.is_terminal() && !is_done(view, task);
@@ -109,10 +120,22 @@ pub fn inspect(view: &View, now: Timestamp) -> Vec<String> {
     found
 }
 
+/// An attachment is on its node from its beginning to its end, after which it is forgotten.
+fn attachment_fault(view: &View, task: &Task) -> Option<&'static str> {
+    if task.status.state.is_terminal() {
+        return Some("kept although it ended");
+    }
+    if !task.node_id.is_some_and(|id| view.node(id).is_some()) {
+        return Some("kept without its node");
+    }
+    let is_told = task.desired_state == TaskState::Running;
+    (!is_told || !at_work(task)).then_some("not as it was made")
+}
+
 /// In one slot one task is wanted, or two: an old one that runs until the new one does.
 fn slot_fault(view: &View, wanted: &[&Task]) -> Option<String> {
     let is_handover = |one: &Task, other: &Task| {
-        let Some(service) = view.service(one.service_id) else { return false };
+        let Some(service) = service_of(view, one) else { return false };
         let (old, new) =
             if one.meta.created_at < other.meta.created_at { (one, other) } else { (other, one) };
         matches!(service.spec.mode.kind(), ModeKind::Replicated(_))
@@ -171,7 +194,7 @@ fn has_room(view: &View, task: &Task, node: &Node) -> bool {
 fn task_faults(view: &View, task: &Task) -> impl Iterator<Item = String> {
     let node = task.node_id.map(|id| view.node(id));
     let faults = [
-        (view.service(task.service_id).is_none(), "wanted by a service that is gone"),
+        (service_of(view, task).is_none(), "wanted by a service that is gone"),
         (node.is_some_and(|node| node.is_none()), "wanted on a node that is gone"),
         (
             node.flatten().is_some_and(|node| !keeps_tasks(node)),
@@ -222,7 +245,7 @@ pub fn at_work(task: &Task) -> bool {
 /// True when a node that takes tasks satisfies neither what a task of it was placed by nor what its
 /// service asks for now.
 fn is_misplaced(view: &View, task: &Task, node: &Node) -> bool {
-    let service = view.service(task.service_id);
+    let service = service_of(view, task);
     let fits_now = service.is_some_and(|service| fits(&service.spec.task_template, node));
     node.spec.availability == Availability::Active && !fits(&task.spec, node) && !fits_now
 }

@@ -30,25 +30,25 @@ pub fn inspect(view: &View) -> Vec<String> {
     found
 }
 
-/// Everyone who holds addresses, in words, with what they hold.
-fn holders(view: &View) -> Vec<(String, &[Attachment])> {
+/// Everyone who holds addresses, in words, whether they may have asked for them, and what they hold.
+fn holders(view: &View) -> Vec<(String, bool, &[Attachment])> {
     let services = view.services().filter_map(|service| {
         let endpoint = service.endpoint.as_ref()?;
-        Some((service.spec.name.clone(), &endpoint.virtual_ips[..]))
+        Some((service.spec.name.clone(), false, &endpoint.virtual_ips[..]))
     });
     let tasks = view.tasks().filter(|task| !task.status.state.is_terminal());
-    let tasks = tasks.map(|task| (task.name(), &task.networks[..]));
-    let nodes = view.nodes().map(|node| (node.id.to_string(), &node.attachments[..]));
+    let tasks = tasks.map(|task| (task.name(), task.service_id.is_none(), &task.networks[..]));
+    let nodes = view.nodes().map(|node| (node.id.to_string(), false, &node.attachments[..]));
     services.chain(tasks).chain(nodes).collect()
 }
 
 fn addresses(view: &View) -> Vec<String> {
     let mut found = Vec::new();
     let mut given: BTreeMap<(NetworkId, Ipv4Addr), String> = BTreeMap::new();
-    for (who, places) in holders(view) {
+    for (who, may_ask, places) in holders(view) {
         for place in places {
             let Some(address) = place.address else { continue };
-            if !view.network(place.network).is_some_and(|network| fits(network, address)) {
+            if !view.network(place.network).is_some_and(|network| fits(network, address, may_ask)) {
                 found.push(format!("{who} has {address}, which its network does not give"));
             }
             let taken = given.insert((place.network, address.address()), who.clone());
@@ -61,8 +61,9 @@ fn addresses(view: &View) -> Vec<String> {
     found
 }
 
-/// True when an address is one of those that a network gives, with the prefix of its subnet.
-fn fits(network: &Network, address: Cidr) -> bool {
+/// True when an address is one of those that a network gives, or gives to who asks for it, with the
+/// prefix of its subnet.
+fn fits(network: &Network, address: Cidr, may_ask: bool) -> bool {
     network.subnets.iter().any(|config| {
         let Some(subnet) = config.subnet_v4() else { return false };
         let own = address.address();
@@ -70,7 +71,7 @@ fn fits(network: &Network, address: Cidr) -> bool {
         address.subnet() == subnet
             && ![subnet.first(), subnet.last()].contains(&own)
             && config.gateway != own.to_string()
-            && range.contains(own)
+            && (may_ask || range.contains(own))
             && !config.auxiliary_addresses.values().any(|other| *other == own.to_string())
     })
 }

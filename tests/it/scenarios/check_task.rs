@@ -8,8 +8,8 @@ use purser::domain::time::{Nanoseconds, Timestamp};
 use purser::domain::view::View;
 
 use super::check::{
-    at_work, fits, gives_up_service, is_crowded, is_done, slot_mates, slot_of, starts_first,
-    takes_tasks,
+    at_work, fits, gives_up_service, is_crowded, is_done, service_of, slot_mates, slot_of,
+    starts_first, takes_tasks,
 };
 
 /// How long a task that is held ready waits for one that does not stop, beyond its grace period.
@@ -27,10 +27,15 @@ pub fn fault(mover: Mover, changed: &Changed, view: &View) -> Option<String> {
         (Some(Object::Task(old)), None) => {
             let may_run = at_work(old) && old.node_id.is_some_and(|id| view.node(id).is_some());
             let fault = format!("deleted by {mover:?} while it may run");
+            if old.service_id.is_none() {
+                // Its node says when its container has left the network.
+                let is_over = mover == Mover::Agent || old.is_spent();
+                return if is_over { None } else { wrong(old, fault) };
+            }
             if old.is_wanted() || may_run {
                 return wrong(old, fault);
             }
-            let service = view.service(old.service_id).map(|service| &**service);
+            let service = service_of(view, old);
             let has_slot = slot_of(service, old).1.is_none_or(|node| view.node(node).is_some());
             if is_done(view, old) && has_slot && old.desired_state < TaskState::Remove {
                 return wrong(old, "deleted although it tells what its job has done".into());
@@ -46,6 +51,11 @@ fn wrong(task: &Task, what: String) -> Option<String> {
 }
 
 fn made(mover: Mover, new: &Task, at: Timestamp, view: &View) -> Option<String> {
+    if new.service_id.is_none() {
+        let is_there = new.node_id.is_some_and(|id| view.node(id).is_some());
+        let is_right = is_there && new.status.state == TaskState::Assigned;
+        return (mover != Mover::Agent || !is_right).then(|| format!("attached by {mover:?}"));
+    }
     if mover != Mover::Orchestrator || new.status.state != TaskState::New {
         return Some(format!("made by {mover:?}"));
     }
@@ -55,8 +65,8 @@ fn made(mover: Mover, new: &Task, at: Timestamp, view: &View) -> Option<String> 
     // A replacement of the new task comes beside the old one whatever the order is by then.
     let is_first = new.restarts.count == 0;
     let is_beside = slot_mates(view, new).any(Task::is_wanted);
-    let service = view.service(new.service_id);
-    let may_come = service.is_some_and(|service| starts_first(service));
+    let service = service_of(view, new);
+    let may_come = service.is_some_and(starts_first);
     if is_beside && is_first && !may_come {
         return Some("made beside another".into());
     }
@@ -132,7 +142,7 @@ fn is_early(task: &Task, view: &View) -> bool {
 /// What a service no longer has may be removed while its older tasks live: so clients expect, and
 /// the nodes that run them have it already.
 pub fn missing_grant(task: &Task, view: &View) -> Option<Key> {
-    let service = view.service(task.service_id)?;
+    let service = service_of(view, task)?;
     let mut gone = task.grants().filter(|key| view.object(*key).is_none());
     gone.find(|key| grants(service).any(|grant| grant == *key))
 }

@@ -10,13 +10,14 @@
 //!   down n1   up n1   hang n1   remove-node n1   label n1 zone=b
 //!   drain n1  pause n1  activate n1  promote n1  mutter n1
 //!   secret s1   config c1   remove-secret s1   remove-config c1
-//!   network back subnet=10.1.0.0/28 range=… gateway=… aux=… ingress=yes   remove-network back
+//!   network back subnet=10.1.0.0/28 range=… gateway=… aux=… ingress=yes attachable=yes
+//!   remove-network back   attach n1 back address=10.1.0.5   detach n1
 //!   history 2   restart-manager   leap 48h   advance 5s   watch web   show tasks [web]
 //! ```
 
 use purser::domain::cluster::OrchestrationConfig;
-use purser::domain::id::{NetworkId, NodeId, ServiceId};
-use purser::domain::intent::{AuthFrom, Intent, SwarmUpdate, TaskReport};
+use purser::domain::id::{NetworkId, NodeId, ServiceId, TaskId};
+use purser::domain::intent::{AttachmentWish, AuthFrom, Intent, SwarmUpdate, TaskReport};
 use purser::domain::node::{Availability, NodeDescription, NodeRole, NodeSpec, PluginDescription};
 use purser::domain::service::{Global, Platform, ReplicatedJob, Resources, ServiceSpec};
 use purser::domain::task::Task;
@@ -52,6 +53,8 @@ impl World {
                 let id = self.view.find_network(named()?).map_err(|refusal| refusal.message)?.id;
                 self.client(Intent::RemoveNetwork { id })
             }
+            "attach" => self.attach(named()?, settings),
+            "detach" => self.detach(named()?),
             "fail" => {
                 self.end(named()?, Task::is_live, TaskState::Failed, "task: non-zero exit (1)")
             }
@@ -162,6 +165,31 @@ impl World {
         let id = NetworkId::make(&self.entropy);
         let spec = spec::network(name, settings)?;
         self.client(Intent::CreateNetwork { id, spec })
+    }
+
+    /// A node attaches a container of its own to a network.
+    fn attach(&mut self, name: &str, settings: &[&str]) -> Printed {
+        let (network, settings) = settings.split_first().ok_or("attach it to what?")?;
+        let mut address = None;
+        for setting in settings {
+            let text = setting.strip_prefix("address=").ok_or("no setting")?;
+            address = Some(text.parse().map_err(|_| "no address")?);
+        }
+        let (id, node) = (TaskId::make(&self.entropy), self.agent(name)?.id);
+        let network = (*network).to_owned();
+        let wish = AttachmentWish { network, address, container_id: "c0ffee".into() };
+        self.submit(Mover::Agent, Intent::AttachNetwork { id, node, wish })?;
+        Ok(String::new())
+    }
+
+    /// The containers of a node that are attached to networks leave them.
+    fn detach(&mut self, name: &str) -> Printed {
+        let node = self.agent(name)?.id;
+        let own: Vec<_> = self.view.attachments_of_node(node).map(|task| task.id).collect();
+        for id in own {
+            self.submit(Mover::Agent, Intent::DetachNetwork { id, node })?;
+        }
+        Ok(String::new())
     }
 
     fn create(&mut self, verb: &str, name: &str, settings: &[&str]) -> Printed {

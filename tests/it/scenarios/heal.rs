@@ -60,7 +60,8 @@ pub fn unwell(world: &World) -> Vec<String> {
     let stopping =
         view.tasks().filter(|task| !task.is_wanted() && !task.status.state.is_terminal());
     found.extend(stopping.map(|task| format!("{} has not stopped", task.name())));
-    let kept = view.tasks().filter(|task| view.service(task.service_id).is_none());
+    let is_left = |id| view.service(id).is_none();
+    let kept = view.tasks().filter(|task| task.service_id.is_some_and(is_left));
     found.extend(kept.map(|task| format!("{} is kept without its service", task.name())));
     found
 }

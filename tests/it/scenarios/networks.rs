@@ -43,7 +43,8 @@ fn end() -> impl Iterator<Item = String> {
     let nodes = NODES.into_iter().flat_map(|name| ["node", "up"].map(|v| format!("{v} {name}")));
     let services = SERVICES.into_iter().map(|name| format!("remove {name}"));
     let networks = NETWORKS.into_iter().chain(["mesh"]).map(|n| format!("remove-network {n}"));
-    nodes.chain(services).chain(networks).chain(["advance 30m".to_owned()])
+    let own = NODES.into_iter().map(|name| format!("detach {name}"));
+    nodes.chain(own).chain(services).chain(networks).chain(["advance 30m".to_owned()])
 }
 
 fn command() -> impl Strategy<Value = String> {
@@ -52,9 +53,10 @@ fn command() -> impl Strategy<Value = String> {
     let network = prop::sample::select(
         &[
             "front subnet=10.1.0.0/29",
-            "back subnet=10.2.0.0/28 range=10.2.0.8/29",
+            "front subnet=10.1.0.0/29 attachable=yes",
+            "back subnet=10.2.0.0/28 range=10.2.0.8/29 attachable=yes",
             "back subnet=10.2.0.0/28 aux=10.2.0.4 gateway=10.2.0.9",
-            "wide subnet=10.3.0.0/29 subnet=10.4.0.0/30",
+            "wide subnet=10.3.0.0/29 subnet=10.4.0.0/30 attachable=yes",
             "wide",
             "front subnet=10.1.0.0/16",
         ][..],
@@ -71,6 +73,9 @@ fn command() -> impl Strategy<Value = String> {
             "publish=0 order=start-first",
             "endpoint=vip",
         ][..],
+    );
+    let wish = prop::sample::select(
+        &["front", "back", "wide", "back address=10.2.0.3", "wide address=10.4.0.2", "mesh"][..],
     );
     let replicas = 0..9u8;
     let on_node = prop::sample::select(
@@ -89,7 +94,10 @@ fn command() -> impl Strategy<Value = String> {
         1 => name().prop_map(|name| format!("rollback {name}")),
         2 => name().prop_map(|name| format!("remove {name}")),
         1 => (name(), 1..4u8).prop_map(|(name, slot)| format!("fail {name}.{slot}")),
-        4 => (on_node, node).prop_map(|(verb, node)| format!("{verb} {node}")),
+        4 => (on_node, node.clone()).prop_map(|(verb, node)| format!("{verb} {node}")),
+        4 => (node.clone(), wish).prop_map(|(node, wish)| format!("attach {node} {wish}")),
+        2 => (prop::sample::select(&["detach ", "fail own."][..]), node)
+            .prop_map(|(verb, node)| format!("{verb}{node}")),
         1 => Just("restart-manager".to_owned()),
         3 => prop::sample::select(&["1s", "5s", "20s"][..]).prop_map(|span| format!("advance {span}")),
     ]

@@ -13,11 +13,12 @@ use purser::domain::task_state::TaskState;
 use super::check;
 use super::world::World;
 
-/// `web.2`, or `agent.n1` for a task that is made for a node.
+/// `web.2`, or `agent.n1` for a task that is made for a node, `own.n1` for an attachment there.
 pub fn name_of_new(task: &Task, nodes: &BTreeMap<NodeId, String>) -> String {
     match task.node_id {
         Some(node) => {
-            format!("{}.{}", task.service_name, nodes.get(&node).map_or("?", String::as_str))
+            let of = task.service_id.map_or("own", |_| &task.service_name);
+            format!("{of}.{}", nodes.get(&node).map_or("?", String::as_str))
         }
         None => format!("{}.{}", task.service_name, task.slot),
     }

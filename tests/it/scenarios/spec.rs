@@ -136,6 +136,7 @@ pub fn network(name: &str, settings: &[&str]) -> Result<NetworkSpec, String> {
                 subnet.auxiliary_addresses.insert(value.into(), value.into());
             }
             ("ingress", _) => spec.ingress = true,
+            ("attachable", _) => spec.attachable = true,
             ("vni", _) => {
                 spec.options.insert(VNI_OPTION.into(), value.into());
             }
