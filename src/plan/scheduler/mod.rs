@@ -41,10 +41,13 @@ pub fn plan(view: &View, waiting: Vec<&Arc<Task>>, ctx: Context<'_>) -> Vec<Chan
     place(&mut Loads::new(view), waiting, ctx)
 }
 
+/// The tasks that are placed together: whether they are new, their service, the version of its spec.
+type Group = (bool, Option<ServiceId>, u64);
+
 fn place(loads: &mut Loads<'_>, waiting: Vec<&Arc<Task>>, ctx: Context<'_>) -> Vec<Change> {
     // What takes the place of another comes before what is new: a rollout that frees a place gets it
     // back, and does not wait for tasks that never had one.
-    let mut groups: BTreeMap<(bool, Option<ServiceId>, u64), Vec<&Arc<Task>>> = BTreeMap::new();
+    let mut groups: BTreeMap<Group, Vec<&Arc<Task>>> = BTreeMap::new();
     for task in waiting.into_iter().filter(|task| task.status.state == TaskState::Pending) {
         let is_new = task.not_before == Timestamp::ZERO;
         groups.entry((is_new, task.service_id, task.spec_version.index)).or_default().push(task);

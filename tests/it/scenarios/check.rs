@@ -125,7 +125,7 @@ fn attachment_fault(view: &View, task: &Task) -> Option<&'static str> {
     if task.status.state.is_terminal() {
         return Some("kept although it ended");
     }
-    if !task.node_id.is_some_and(|id| view.node(id).is_some()) {
+    if task.node_id.is_none_or(|id| view.node(id).is_none()) {
         return Some("kept without its node");
     }
     let is_told = task.desired_state == TaskState::Running;
