@@ -203,8 +203,11 @@ async fn decode_spec(request: Request<Body>, asked: ApiVersion) -> Result<Servic
     let value = decode::value(&parts.headers, &bytes)?;
     let mut spec: ServiceSpec = decode::from_value(value)?;
     gates::drop_newer(&mut spec, asked);
+    let template = std::sync::Arc::make_mut(&mut spec.task_template);
     // Always written, whether sent or not.
-    std::sync::Arc::make_mut(&mut spec.task_template).runtime.get_or_insert(Runtime::Container);
+    template.runtime.get_or_insert(Runtime::Container);
+    // Only nodes make attachments.
+    template.network_attachment_spec = None;
     if is_zero(&spec.mode) {
         spec.mode.replicated = Some(Default::default());
     }

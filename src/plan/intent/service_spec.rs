@@ -91,8 +91,7 @@ fn check_conversions(spec: &ServiceSpec) -> Result<&ContainerSpec, Refusal> {
         }
         Some(Runtime::Attachment) => return Err(plain("unsupported runtime")),
     }
-    let container = template.container_spec.as_ref();
-    let Some(container) = container.filter(|_| template.network_attachment_spec.is_none()) else {
+    let Some(container) = template.container_spec.as_ref() else {
         return Err(plain("mismatched Runtime and *Spec fields"));
     };
     if let Some(credential) = container.privileges.as_ref().and_then(|p| p.credential_spec.as_ref())
