@@ -24,6 +24,7 @@ mod api_robust;
 mod api_schemathesis;
 mod api_secret;
 mod api_service;
+mod api_service_network;
 mod api_service_refusal;
 mod api_swarm;
 mod api_table;
