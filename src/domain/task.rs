@@ -74,6 +74,10 @@ pub struct Restarts {
     /// The moments of those that still count in the policy's window; empty without a window.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recent: Vec<Timestamp>,
+    /// When the task was given up, if it was for what it did: from here its policy's window counts
+    /// back, whatever is heard of the task later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up_at: Option<Timestamp>,
 }
 
 /// What a task does, as last reported.

@@ -263,7 +263,7 @@ pub fn task() -> Task {
         }],
         registry_auth: RegistryAuth("auth".into()),
         not_before: Timestamp::ZERO,
-        restarts: Restarts { count: 1, recent: Vec::new() },
+        restarts: Restarts { count: 1, ..Restarts::default() },
         job_iteration: None,
     }
 }

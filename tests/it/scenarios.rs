@@ -48,6 +48,7 @@ scenarios! {
     explanations
     forced_update
     generic_resources
+    given_up
     global_job
     global_nodes
     global_policies

@@ -41,8 +41,8 @@ pub(super) fn plan(
                     continue;
                 }
             }
-            planned.changes.push(slot::desire(task, TaskState::Shutdown));
             let ended_at = if is_over { ended_at(task) } else { ctx.now };
+            planned.changes.push(slot::end(task, ended_at));
             let is_newest = newest == Some(task.id);
             if is_newest && is_due(task, ended_at) && has_place(view, service, slot.key) {
                 let when = When::Held(ctx.now.plus(delay(view, service, task)));
@@ -74,12 +74,12 @@ pub(super) fn start_held(view: &View, slots: &[Slot<'_>], ctx: Context<'_>, plan
     }
 }
 
-/// When a task ended; for one that was given up and has yet to stop, when that was.
+/// When a task was given up; else when it ended, or was told to stop.
 pub(super) fn ended_at(task: &Task) -> Timestamp {
-    match task.status.state.is_terminal() {
+    task.restarts.given_up_at.unwrap_or(match task.status.state.is_terminal() {
         true => task.status.applied_at,
         false => task.meta.updated_at,
-    }
+    })
 }
 
 /// True when a task that ended, or was lost, should be replaced. Judged by the task alone and the
@@ -112,6 +112,7 @@ fn next(service: &Service, task: &Task, now: Timestamp) -> Restarts {
         false => Restarts::default(),
     };
     restarts.count += 1;
+    restarts.given_up_at = None;
     if let (Some(_), Some(window)) = (attempts_max(&policy), window(&policy)) {
         let from = now.plus(-window);
         restarts.recent.retain(|at| *at >= from);

@@ -203,6 +203,12 @@ pub(super) fn make(service: &Service, key: SlotKey, start: Start, ctx: Context<'
 }
 
 /// The same task with another wish.
+/// Gives up a task that ended or is lost; whether it is replaced is judged by that moment for ever.
+pub(super) fn end(task: &Task, given_up_at: Timestamp) -> Change {
+    let restarts = Restarts { given_up_at: Some(given_up_at), ..task.restarts.clone() };
+    Task { desired_state: TaskState::Shutdown, restarts, ..task.clone() }.into()
+}
+
 pub(super) fn desire(task: &Task, desired_state: TaskState) -> Change {
     Task { desired_state, ..task.clone() }.into()
 }
