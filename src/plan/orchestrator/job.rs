@@ -19,7 +19,9 @@ use super::slot::{self, Slot, SlotKey, Start};
 use super::{global, restart};
 use crate::domain::change::Key;
 use crate::domain::service::{ModeKind, Service};
+use crate::domain::task::Task;
 use crate::domain::task_state::TaskState;
+use crate::domain::time::Timestamp;
 use crate::domain::view::View;
 use crate::plan::{Context, Planned};
 
@@ -112,6 +114,13 @@ enum Standing {
     Over,
 }
 
+/// When a task was told to stop. What its node was told while it was away it hears when it is back.
+fn told_at(view: &View, task: &Task) -> Timestamp {
+    let node = task.node_id.and_then(|id| view.node(id));
+    let heard_at = node.map_or(task.meta.updated_at, |node| node.meta.updated_at);
+    heard_at.max(task.meta.updated_at)
+}
+
 fn standing(
     view: &View,
     service: &Service,
@@ -120,7 +129,7 @@ fn standing(
     planned: &mut Planned,
 ) -> Standing {
     let stopping = slot.tasks.iter().filter(|task| restart::is_stopping(view, task));
-    let awaited = stopping.map(|task| restart::awaited_until(task, task.meta.updated_at)).max();
+    let awaited = stopping.map(|task| restart::awaited_until(task, told_at(view, task))).max();
     let awaited = awaited.filter(|moment| *moment > ctx.now);
     planned.again.extend(awaited.map(|moment| (moment, Key::Service(service.id))));
     let of_run = of_run(service, slot);
