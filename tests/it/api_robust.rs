@@ -127,12 +127,12 @@ fn one_connection_serves_many_requests_waiting_or_not() {
     assert!(read_answer(&mut stream).starts_with("HTTP/1.1 200 "));
     // Requests that do not wait for each other are answered in their order.
     let many: Vec<u8> = (0..100)
-        .flat_map(|at| format!("GET /secrets/s{at} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes())
+        .flat_map(|at| format!("GET /secrets/no.s{at} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes())
         .collect();
     stream.write_all(&many).expect("all are sent");
     for at in 0..100 {
         let answer = read_answer(&mut stream);
-        assert!(answer.contains(&format!("secret s{at} not found")), "{at}: {answer}");
+        assert!(answer.contains(&format!("secret no.s{at} not found")), "{at}: {answer}");
     }
     still_well(&purser);
 }

@@ -436,13 +436,13 @@ fn fields_are_dropped_below_the_version_that_brought_them() {
     let mut job = idle_spec("job");
     job["Mode"] = json!({"ReplicatedJob": {}});
     let mut networked = idle_spec("net");
-    networked["Networks"] = json!([{"Target": "x"}]);
+    networked["Networks"] = json!([{"Target": "no.x"}]);
     check(
         &client,
         vec![
             post("/v1.40/services/create", &job).is(201),
             // The old place of networks counts below 1.44 only.
-            post("/v1.43/services/create", &networked).fails(500, "network x not found"),
+            post("/v1.43/services/create", &networked).fails(500, "network no.x not found"),
             post("/v1.44/services/create", &networked).is(201),
         ],
     );
