@@ -371,8 +371,9 @@ fn published_ports_are_known_everywhere_and_those_of_hosts_carry_traffic() {
     for engine in &site.engines {
         let told = eventually("the engine knows of the port", GOSSIP_TIME, || {
             let ingress = on_engine(engine, "ingress");
-            assert_eq!(ingress["Containers"]["ingress-sbox"]["Name"], "ingress-endpoint");
-            Some(ingress["Services"]["mesh"].clone()).filter(Value::is_object)
+            // An engine without a task of it may still be making its part of the mesh.
+            let is_made = ingress["Containers"]["ingress-sbox"]["Name"] == "ingress-endpoint";
+            Some(ingress["Services"]["mesh"].clone()).filter(|told| is_made && told.is_object())
         });
         assert_eq!(told["Ports"], json!(["Target: 80, Publish: 8080"]), "{told}");
         assert_eq!(told["VIP"], shared.to_string(), "{told}");
