@@ -87,6 +87,11 @@ impl EndpointSpec {
     pub fn ingress_ports(&self) -> impl Iterator<Item = &PortConfig> {
         self.ports.iter().filter(|port| port.publish_mode() == PublishMode::Ingress)
     }
+
+    /// True when it publishes a port on every node, and so needs the network of the routing mesh.
+    pub fn is_in_mesh(&self) -> bool {
+        self.ingress_ports().next().is_some()
+    }
 }
 
 /// How a service is reached, as it was given: what the ports and addresses are that it left open.

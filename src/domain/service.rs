@@ -49,8 +49,7 @@ impl Service {
         let networks = &self.spec.task_template.networks;
         let wish = self.spec.endpoint_spec.as_ref();
         let Some(endpoint) = &self.endpoint else {
-            return !networks.is_empty()
-                || wish.is_some_and(|wish| wish.ingress_ports().next().is_some());
+            return !networks.is_empty() || wish.is_some_and(EndpointSpec::is_in_mesh);
         };
         let targets = networks.iter().map(|network| &network.target);
         endpoint.spec.as_ref() != wish || !targets.eq(&endpoint.networks)

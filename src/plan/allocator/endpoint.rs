@@ -2,7 +2,7 @@
 
 use super::pool::Pools;
 use super::port::Ports;
-use crate::domain::endpoint::{Endpoint, ResolutionMode};
+use crate::domain::endpoint::{Endpoint, EndpointSpec, ResolutionMode};
 use crate::domain::id::NetworkId;
 use crate::domain::network::{Attachment, Network};
 use crate::domain::service::Service;
@@ -75,7 +75,7 @@ fn give_virtual_ips<'v>(
 fn places<'v>(view: &'v View, service: &Service) -> Result<Vec<&'v Network>, String> {
     let wish = service.spec.endpoint_spec.as_ref();
     let mut networks: Vec<&Network> = Vec::new();
-    if wish.is_some_and(|wish| wish.ingress_ports().next().is_some()) {
+    if wish.is_some_and(EndpointSpec::is_in_mesh) {
         networks.push(view.ingress().ok_or(NO_INGRESS)?);
     }
     for attachment in &service.spec.task_template.networks {

@@ -6,7 +6,7 @@ use super::endpoint::{NO_INGRESS, find};
 use super::pool::Pools;
 use super::{Endpoints, PENDING_MESSAGE};
 use crate::domain::change::Change;
-use crate::domain::endpoint::Endpoint;
+use crate::domain::endpoint::{Endpoint, EndpointSpec};
 use crate::domain::network::{Attachment, Network};
 use crate::domain::task::Task;
 use crate::domain::task_state::{Mover, TaskState, may_move};
@@ -67,7 +67,7 @@ fn give_addresses(task: &Task, pools: &mut Pools<'_>) -> Result<Vec<Attachment>,
         }
     }
     let wish = task.endpoint_spec.as_ref();
-    if wish.is_some_and(|wish| wish.ingress_ports().next().is_some()) {
+    if wish.is_some_and(EndpointSpec::is_in_mesh) {
         networks.push(view.ingress().ok_or(NO_INGRESS)?);
     }
     let mut given = Vec::with_capacity(networks.len());

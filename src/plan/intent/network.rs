@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::domain::address::Cidr;
 use crate::domain::change::{Change, Key, Object};
 use crate::domain::cluster::Cluster;
+use crate::domain::endpoint::EndpointSpec;
 use crate::domain::id::NetworkId;
 use crate::domain::name::check_service_name;
 use crate::domain::network::{
@@ -61,7 +62,7 @@ fn check_unused(view: &View, network: &Network) -> Result<(), Refusal> {
         let mut services = view.services();
         let user = services.find(|service| {
             let wish = service.spec.endpoint_spec.as_ref();
-            wish.is_some_and(|wish| wish.ingress_ports().next().is_some())
+            wish.is_some_and(EndpointSpec::is_in_mesh)
         });
         return match user {
             None => Ok(()),

@@ -63,9 +63,7 @@ pub(super) fn update(
     auth: Auth,
     ctx: Context<'_>,
 ) -> Result<Vec<Change>, Refusal> {
-    find(view, id)?;
-    let spec = service_network::resolve(view, spec)?;
-    let service = find_for(view, id, &spec)?;
+    let (service, spec) = find_for(view, id, spec)?;
     if version != service.meta.version {
         return Err(Refusal::out_of_sequence());
     }
@@ -92,9 +90,7 @@ pub(super) fn roll_back(
     auth: Auth,
     ctx: Context<'_>,
 ) -> Result<Vec<Change>, Refusal> {
-    find(view, id)?;
-    let spec = service_network::resolve(view, spec)?;
-    let service = find_for(view, id, &spec)?;
+    let (service, _) = find_for(view, id, spec)?;
     auth.resolve(service)?;
     let Some(previous) = &service.previous_spec else {
         let message = format!("service {id} does not have a previous spec");
@@ -135,22 +131,27 @@ fn run(job_iteration: Version, ctx: Context<'_>) -> JobStatus {
     JobStatus { job_iteration, last_execution: ctx.now }
 }
 
-/// The service that a spec may be given to.
-fn find_for<'v>(view: &'v View, id: ServiceId, spec: &ServiceSpec) -> Result<&'v Service, Refusal> {
+/// The service that a spec may be given to, and the spec with its networks found.
+fn find_for(
+    view: &View,
+    id: ServiceId,
+    spec: ServiceSpec,
+) -> Result<(&Service, ServiceSpec), Refusal> {
     let service = find(view, id)?;
+    let spec = service_network::resolve(view, spec)?;
     if spec.name != service.spec.name {
         // An absent name is a changed one; a malformed one is refused as such first.
         if !spec.name.is_empty() {
-            service_spec::check(spec)?;
+            service_spec::check(&spec)?;
         }
         return Err(Refusal::store(Reason::Unsupported, "renaming services is not supported"));
     }
-    service_spec::check(spec)?;
-    service_spec::check_references(view, id, spec)?;
+    service_spec::check(&spec)?;
+    service_spec::check_references(view, id, &spec)?;
     if spec.mode.name() != service.spec.mode.name() {
         return Err(Refusal::store(Reason::Unsupported, "service mode change is not allowed"));
     }
-    Ok(service)
+    Ok((service, spec))
 }
 
 impl Auth {

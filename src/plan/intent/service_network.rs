@@ -47,7 +47,7 @@ pub fn check(view: &View, own: ServiceId, spec: &ServiceSpec) -> Result<(), Refu
         }
     }
     let Some(wish) = &spec.endpoint_spec else { return Ok(()) };
-    if wish.ingress_ports().next().is_some() && view.ingress().is_none() {
+    if wish.is_in_mesh() && view.ingress().is_none() {
         return Err(Refusal::store(Reason::Precondition, allocator::NO_INGRESS));
     }
     wish.ports.iter().try_for_each(|port| check_port(view, own, port))
