@@ -69,8 +69,8 @@ impl Dirty {
 
     /// Adds what a change touches.
     pub fn add(&mut self, changed: &Changed) {
-        let [before, after] = [&changed.old, &changed.new].map(addresses_of);
-        self.addresses |= before.iter().any(|place| !after.contains(place));
+        let [mut before, after] = [&changed.old, &changed.new].map(addresses_of);
+        self.addresses |= before.any(|place| after.clone().all(|other| other != place));
         match (&changed.key, &changed.old, &changed.new) {
             (_, Some(Object::Node(old)), Some(Object::Node(new))) if is_same_place(old, new) => {
                 // A network that was removed may be free now.
@@ -162,7 +162,7 @@ impl Dirty {
     /// The waiting tasks to look at: those of the services that changed, and all others only when
     /// there may be a place for them that there was not before.
     fn waiting<'v>(&self, view: &'v View) -> Vec<&'v Arc<Task>> {
-        if self.all || self.freed || !self.nodes.is_empty() {
+        if self.all || self.freed || self.addresses || !self.nodes.is_empty() {
             return view.waiting_tasks().collect();
         }
         let tasks = self.services.iter().flat_map(|id| view.tasks_of_service(*id));
@@ -186,8 +186,8 @@ impl Dirty {
     }
 }
 
-fn addresses_of(object: &Option<Object>) -> &[Attachment] {
-    object.as_ref().map_or(&[], addresses)
+fn addresses_of(object: &Option<Object>) -> impl Iterator<Item = &Attachment> + Clone {
+    object.iter().flat_map(addresses)
 }
 
 /// The node that a task with places on networks is on, from its assignment to its end.

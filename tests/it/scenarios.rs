@@ -68,7 +68,9 @@ scenarios! {
     misplaced
     networks_full
     networks_given
+    networks_moved
     networks_removed
+    networks_virtual
     node_down
     node_removed
     orphaned

@@ -19,12 +19,12 @@ impl View {
             self.put_in(new);
         }
         // Most writes of tasks and nodes change none of their addresses.
-        let (before, after) = (old.map_or(&[][..], addresses), new.map_or(&[][..], addresses));
-        if before != after {
-            for place in places(before) {
-                self.addresses.remove(&place);
+        let [before, after] = [old, new].map(|object| object.into_iter().flat_map(addresses));
+        if !before.clone().eq(after.clone()) {
+            before.filter_map(place).for_each(|place| self.let_go(place));
+            for place in after.filter_map(place) {
+                *self.addresses.entry(place).or_default() += 1;
             }
-            self.addresses.extend(places(after));
         }
         let on = |object: Option<&Object>| match object {
             Some(Object::Task(task)) => task.burdens(),
@@ -35,6 +35,15 @@ impl View {
         if before != after {
             self.burden_by(before, |count| count.saturating_sub(1));
             self.burden_by(after, |count| count + 1);
+        }
+    }
+
+    fn let_go(&mut self, place: (NetworkId, Ipv4Addr)) {
+        match self.addresses.get_mut(&place) {
+            Some(holders) if *holders > 1 => *holders -= 1,
+            _ => {
+                self.addresses.remove(&place);
+            }
         }
     }
 
@@ -195,17 +204,18 @@ fn ports_of(service: &Service) -> impl Iterator<Item = &PortConfig> {
 }
 
 /// The places by which an object holds addresses.
-pub fn addresses(object: &Object) -> &[Attachment] {
-    match object {
-        Object::Node(node) => &node.attachments,
-        Object::Task(task) if !task.status.state.is_terminal() => &task.networks,
-        Object::Service(service) => {
-            service.endpoint.as_ref().map_or(&[][..], |endpoint| &endpoint.virtual_ips)
+pub fn addresses(object: &Object) -> impl Iterator<Item = &Attachment> + Clone {
+    let (own, endpoint) = match object {
+        Object::Node(node) => (&node.attachments[..], None),
+        Object::Task(task) if !task.status.state.is_terminal() => {
+            (&task.networks[..], task.endpoint.as_ref())
         }
-        _ => &[],
-    }
+        Object::Service(service) => (&[][..], service.endpoint.as_ref()),
+        _ => (&[][..], None),
+    };
+    own.iter().chain(endpoint.into_iter().flat_map(|endpoint| &endpoint.virtual_ips))
 }
 
-fn places(attachments: &[Attachment]) -> impl Iterator<Item = (NetworkId, Ipv4Addr)> + '_ {
-    attachments.iter().filter_map(|place| Some((place.network, place.address?.address())))
+fn place(attachment: &Attachment) -> Option<(NetworkId, Ipv4Addr)> {
+    Some((attachment.network, attachment.address?.address()))
 }

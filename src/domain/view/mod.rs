@@ -57,8 +57,9 @@ pub struct View {
     ingress: Option<NetworkId>,
     /// Networks whose users removed them.
     removed_networks: OrdSet<NetworkId>,
-    /// Every address that is given out.
-    addresses: OrdSet<(NetworkId, Ipv4Addr)>,
+    /// Every address that is given out, and how many hold it: the virtual address of a service is
+    /// held by its tasks as well, whose nodes send to it until they end.
+    addresses: OrdMap<(NetworkId, Ipv4Addr), u32>,
     /// Every port that a service wishes for or has, in whichever mode.
     ports: OrdSet<(Protocol, u32, ServiceId)>,
     /// Tasks whose nodes lack an address.
@@ -267,8 +268,8 @@ impl View {
         self.removed_networks.iter().filter_map(|id| self.networks.get(id))
     }
 
-    /// Every address that is given out, by network. Cloning it is O(1).
-    pub fn addresses(&self) -> &OrdSet<(NetworkId, Ipv4Addr)> {
+    /// Every address that is given out, by network, and how many hold it. Cloning it is O(1).
+    pub fn addresses(&self) -> &OrdMap<(NetworkId, Ipv4Addr), u32> {
         &self.addresses
     }
 
@@ -297,7 +298,7 @@ impl View {
     /// True when an address on a network is given out.
     pub fn has_addresses(&self, id: NetworkId) -> bool {
         let first = self.addresses.range((id, Ipv4Addr::UNSPECIFIED)..).next();
-        first.is_some_and(|(network, _)| *network == id)
+        first.is_some_and(|((network, _), _)| *network == id)
     }
 
     /// Applies the changes of one write and tells what became of each object.

@@ -30,9 +30,9 @@ use std::sync::Arc;
 pub(super) use attachment::attach;
 pub(super) use endpoint::NO_INGRESS;
 pub(super) use node::welcome;
+pub(super) use pool::Pools;
 pub(super) use subnet::give as give_network;
 
-use self::pool::Pools;
 use self::port::Ports;
 use super::Planned;
 use crate::domain::change::{Change, Key};
@@ -51,12 +51,13 @@ pub fn plan(view: &View, nodes: &BTreeSet<NodeId>) -> Planned {
         planned.changes.push(Change::Remove(Key::Network(network.id)));
     }
     let mut pools = Pools::of(view);
+    // The scheduler counted on these when it gave the nodes their tasks.
+    for node in nodes.iter().filter_map(|id| view.node(*id)) {
+        node::plan(node, &mut pools, &mut planned);
+    }
     let endpoints = give_endpoints(view, &mut pools, &mut planned);
     for task in view.waiting_tasks() {
         planned.changes.extend(task::plan(task, &endpoints, &mut pools));
-    }
-    for node in nodes.iter().filter_map(|id| view.node(*id)) {
-        node::plan(node, &mut pools, &mut planned);
     }
     planned.changes.extend(pools.changes());
     planned

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use imbl::OrdSet;
+use imbl::OrdMap;
 
 use crate::domain::address::Cidr;
 use crate::domain::change::Change;
@@ -13,9 +13,9 @@ use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::view::View;
 
 /// Addresses as they are given out within one step: what the view knows, and what was given since.
-pub(super) struct Pools<'v> {
+pub(in crate::plan) struct Pools<'v> {
     view: &'v View,
-    used: OrdSet<(NetworkId, Ipv4Addr)>,
+    used: OrdMap<(NetworkId, Ipv4Addr), u32>,
     open: BTreeMap<NetworkId, Pool<'v>>,
 }
 
@@ -41,7 +41,7 @@ struct Subnet {
 }
 
 impl<'v> Pools<'v> {
-    pub(super) fn of(view: &'v View) -> Pools<'v> {
+    pub(in crate::plan) fn of(view: &'v View) -> Pools<'v> {
         Pools { view, used: view.addresses().clone(), open: BTreeMap::new() }
     }
 
@@ -49,7 +49,7 @@ impl<'v> Pools<'v> {
     ///
     /// # Errors
     /// There is none; in words for people.
-    pub(super) fn take(&mut self, network: &'v Network) -> Result<Attachment, String> {
+    pub(in crate::plan) fn take(&mut self, network: &'v Network) -> Result<Attachment, String> {
         self.take_sparing(network, false)
     }
 
@@ -84,7 +84,7 @@ impl<'v> Pools<'v> {
         };
         let is_free = ![own.first(), own.last()].contains(&wanted)
             && !subnet.reserved.contains(&wanted.to_bits())
-            && self.used.insert((network.id, wanted)).is_none();
+            && self.used.insert((network.id, wanted), 1).is_none();
         match is_free {
             true => Ok(Attachment {
                 network: network.id,
@@ -113,7 +113,7 @@ impl<'v> Pools<'v> {
             pool.is_full_for_tasks = true;
             return Err(format!("no free address is left on network {}", network.spec.name));
         };
-        used.insert((network.id, address.address()));
+        used.insert((network.id, address.address()), 1);
         pool.last_given = Some(address.address());
         pool.kept += 1;
         Ok(Attachment { network: network.id, address: Some(address) })
@@ -121,7 +121,7 @@ impl<'v> Pools<'v> {
 
     /// Takes back what was given in this step. A network of which nothing is kept is as it was: or a
     /// step that gives nothing would change it, and the planners were never content.
-    pub(super) fn give_back(&mut self, places: &[Attachment]) {
+    pub(in crate::plan) fn give_back(&mut self, places: &[Attachment]) {
         for place in places {
             let Some(address) = place.address else { continue };
             self.used.remove(&(place.network, address.address()));
@@ -160,7 +160,11 @@ impl<'v> Pool<'v> {
     }
 
     /// The first free address behind this one, from the start again after the end.
-    fn behind(&self, last: Option<Ipv4Addr>, used: &OrdSet<(NetworkId, Ipv4Addr)>) -> Option<Cidr> {
+    fn behind(
+        &self,
+        last: Option<Ipv4Addr>,
+        used: &OrdMap<(NetworkId, Ipv4Addr), u32>,
+    ) -> Option<Cidr> {
         let id = self.network.id;
         let last = last.map(Ipv4Addr::to_bits);
         let of_last = self
@@ -201,13 +205,13 @@ impl Subnet {
         id: NetworkId,
         from: u32,
         to: u32,
-        used: &OrdSet<(NetworkId, Ipv4Addr)>,
+        used: &OrdMap<(NetworkId, Ipv4Addr), u32>,
     ) -> Option<Cidr> {
         if from > to {
             return None;
         }
         let bounds = (id, Ipv4Addr::from_bits(from))..=(id, Ipv4Addr::from_bits(to));
-        let mut taken = used.range(bounds).map(|(_, address)| address.to_bits()).peekable();
+        let mut taken = used.range(bounds).map(|((_, address), _)| address.to_bits()).peekable();
         for candidate in from..=to {
             if taken.next_if_eq(&candidate).is_none() && !self.reserved.contains(&candidate) {
                 return Some(Cidr::new(Ipv4Addr::from_bits(candidate), self.prefix));

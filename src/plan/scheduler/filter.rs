@@ -76,6 +76,7 @@ pub(super) enum Reason {
     Platform,
     HostPort,
     MaxReplicas,
+    Addresses,
 }
 
 /// The first reason for which a node does not take a task.
@@ -210,6 +211,7 @@ impl Reason {
             Reason::Platform => format!("unsupported platform on {nodes}"),
             Reason::HostPort => format!("host-mode port already in use on {nodes}"),
             Reason::MaxReplicas => "max replicas per node limit exceed".to_owned(),
+            Reason::Addresses => format!("no free network address for {nodes}"),
         }
     }
 }

@@ -9,11 +9,13 @@ use imbl::OrdSet;
 
 use super::filter::{self, Load, Reason};
 use crate::domain::change::Change;
-use crate::domain::id::{NodeId, ServiceId};
+use crate::domain::id::{NetworkId, NodeId, ServiceId};
+use crate::domain::network::{Attachment, Network};
 use crate::domain::task::Task;
 use crate::domain::task_state::TaskState;
 use crate::domain::view::{Burden, View};
 use crate::plan::Context;
+use crate::plan::allocator::Pools;
 
 /// The nodes as they are in the view, and with what this plan gives them.
 pub(super) struct Loads<'v> {
@@ -21,20 +23,49 @@ pub(super) struct Loads<'v> {
     order: OrdSet<Burden>,
     asked: BTreeMap<NodeId, Load<'v>>,
     placed: BTreeMap<ServiceId, Vec<NodeId>>,
+    /// The addresses that are left for nodes.
+    pools: Pools<'v>,
+    /// What nodes will get on networks for the tasks that this plan gives them.
+    promised: BTreeMap<(NodeId, NetworkId), Attachment>,
 }
 
 impl<'v> Loads<'v> {
     pub(super) fn new(view: &'v View) -> Self {
         let (order, asked, placed) = (view.nodes_by_burden(), BTreeMap::new(), BTreeMap::new());
-        Loads { view, order, asked, placed }
+        Loads { view, order, asked, placed, pools: Pools::of(view), promised: BTreeMap::new() }
     }
 
     /// The first reason for which a node does not take a task. One that is gone is not available.
     pub(super) fn refusal(&mut self, task: &Task, node: NodeId) -> Option<Reason> {
-        match self.ask(node) {
-            Some(load) => filter::refusal(task, load),
-            None => Some(Reason::NotAvailable),
+        let Some(load) = self.ask(node) else { return Some(Reason::NotAvailable) };
+        filter::refusal(task, load).or_else(|| match self.take_places(task, node) {
+            Some(places) => {
+                self.pools.give_back(&places);
+                None
+            }
+            None => Some(Reason::Addresses),
+        })
+    }
+
+    /// Places for a node on those networks of a task where it has none; `None` if one is full.
+    fn take_places(&mut self, task: &Task, node: NodeId) -> Option<Vec<Attachment>> {
+        let own = self.view.node(node).map_or(&[][..], |node| &node.attachments);
+        let has = |id| {
+            own.iter().any(|place| place.network == id) || self.promised.contains_key(&(node, id))
+        };
+        let with_address = task.networks.iter().filter(|place| place.address.is_some());
+        let lacking = with_address.filter(|place| !has(place.network));
+        let networks: Vec<&Network> =
+            lacking.filter_map(|place| Some(&**self.view.network(place.network)?)).collect();
+        let mut places = Vec::new();
+        for network in networks {
+            let Ok(place) = self.pools.take(network) else {
+                self.pools.give_back(&places);
+                return None;
+            };
+            places.push(place);
         }
+        Some(places)
     }
 
     /// Gives a task to a node that takes it.
@@ -44,6 +75,8 @@ impl<'v> Loads<'v> {
         node: NodeId,
         ctx: Context<'_>,
     ) -> Option<Change> {
+        let places = self.take_places(task, node).unwrap_or_default();
+        self.promised.extend(places.into_iter().map(|place| ((node, place.network), place)));
         let load = self.ask(node)?;
         let mut task = Task::clone(task);
         task.generic_resources = load.claim(&task).unwrap_or_default();

@@ -17,6 +17,7 @@ use purser::domain::time::{Nanoseconds, Timestamp};
 use purser::domain::view::View;
 use purser::plan::orchestrator::is_current;
 
+use super::check_network::may_attach;
 use super::check_task::missing_grant;
 
 /// True when a task that serves is told to stop by a rollout that starts first, and nothing runs in
@@ -188,6 +189,7 @@ fn has_room(view: &View, task: &Task, node: &Node) -> bool {
     has_number
         && takes_tasks(node)
         && fits(&task.spec, node)
+        && may_attach(view, task, node)
         && load_faults(view, node, Some(task)).is_empty()
 }
 

@@ -5,8 +5,9 @@ use std::net::Ipv4Addr;
 
 use purser::domain::address::Cidr;
 use purser::domain::endpoint::PublishMode;
-use purser::domain::id::NetworkId;
+use purser::domain::id::{NetworkId, ServiceId};
 use purser::domain::network::{Attachment, IpamConfig, Network};
+use purser::domain::node::Node;
 use purser::domain::task::Task;
 use purser::domain::task_state::TaskState;
 use purser::domain::view::View;
@@ -34,12 +35,17 @@ pub fn inspect(view: &View) -> Vec<String> {
 fn holders(view: &View) -> Vec<(String, bool, &[Attachment])> {
     let services = view.services().filter_map(|service| {
         let endpoint = service.endpoint.as_ref()?;
-        Some((service.spec.name.clone(), false, &endpoint.virtual_ips[..]))
+        Some((of_service(&service.spec.name, service.id), false, &endpoint.virtual_ips[..]))
     });
     let tasks = view.tasks().filter(|task| !task.status.state.is_terminal());
     let tasks = tasks.map(|task| (task.name(), task.service_id.is_none(), &task.networks[..]));
     let nodes = view.nodes().map(|node| (node.id.to_string(), false, &node.attachments[..]));
     services.chain(tasks).chain(nodes).collect()
+}
+
+/// A service in words; another one may have had its name before.
+fn of_service(name: &str, id: ServiceId) -> String {
+    format!("{name} ({id})")
 }
 
 fn addresses(view: &View) -> Vec<String> {
@@ -55,7 +61,21 @@ fn addresses(view: &View) -> Vec<String> {
             found.extend(taken.map(|other| format!("{who} and {other} both have {address}")));
         }
     }
-    if !given.keys().eq(view.addresses().iter()) {
+    // A task that has not ended sends to its service where it was when the task was made.
+    for task in view.tasks().filter(|task| !task.status.state.is_terminal()) {
+        let Some(own) = task.service_id.map(|id| of_service(&task.service_name, id)) else {
+            continue;
+        };
+        for place in task.endpoint.iter().flat_map(|endpoint| &endpoint.virtual_ips) {
+            let Some(address) = place.address else { continue };
+            let who =
+                given.entry((place.network, address.address())).or_insert_with(|| own.clone());
+            if own != *who {
+                found.push(format!("{} sends to {address}, which {who} has", task.name()));
+            }
+        }
+    }
+    if !given.keys().eq(view.addresses().keys()) {
         found.push("the index of addresses is not what is given out".into());
     }
     found
@@ -73,6 +93,24 @@ fn fits(network: &Network, address: Cidr, may_ask: bool) -> bool {
             && config.gateway != own.to_string()
             && (may_ask || range.contains(own))
             && !config.auxiliary_addresses.values().any(|other| *other == own.to_string())
+    })
+}
+
+/// True when a node has an address on every network of a task, or could get one.
+pub fn may_attach(view: &View, task: &Task, node: &Node) -> bool {
+    let has = |id: NetworkId| node.attachments.iter().any(|own| own.network == id);
+    let is_free = |network: &Network, subnet: Cidr| {
+        let bounds = subnet.first().to_bits()..=subnet.last().to_bits();
+        bounds.map(Ipv4Addr::from_bits).any(|address| {
+            !view.addresses().contains_key(&(network.id, address))
+                && fits(network, Cidr::new(address, subnet.prefix()), false)
+        })
+    };
+    let mut places = task.networks.iter().filter(|place| place.address.is_some());
+    places.all(|place| {
+        let Some(network) = view.network(place.network) else { return false };
+        let mut subnets = network.subnets.iter().filter_map(IpamConfig::subnet_v4);
+        has(network.id) || subnets.any(|subnet| is_free(network, subnet))
     })
 }
 

@@ -1,15 +1,15 @@
 //! The checker's look at one write of a task: who moved it where, and whether that was right.
 
 use purser::domain::change::{Changed, Key, Object};
-use purser::domain::service::{STOP_GRACE_DEFAULT, Service};
+use purser::domain::service::{RestartCondition, STOP_GRACE_DEFAULT, Service};
 use purser::domain::task::Task;
 use purser::domain::task_state::{Mover, TaskState, may_move};
 use purser::domain::time::{Nanoseconds, Timestamp};
 use purser::domain::view::View;
 
 use super::check::{
-    at_work, fits, gives_up_service, is_crowded, is_done, service_of, slot_mates, slot_of,
-    starts_first, takes_tasks,
+    at_work, fits, gives_up_service, is_crowded, is_done, is_stopping, service_of, slot_mates,
+    slot_of, starts_first, takes_tasks,
 };
 
 /// How long a task that is held ready waits for one that does not stop, beyond its grace period.
@@ -75,8 +75,34 @@ fn made(mover: Mover, new: &Task, at: Timestamp, view: &View) -> Option<String> 
     if !is_of_run || slot_mates(view, new).any(is_done) {
         return Some("made for a run that has no use for it".into());
     }
-    let is_crowded = service.is_some_and(|service| is_crowded(view, service, at));
-    is_crowded.then(|| "made while enough are at work".into())
+    let service = service.filter(|service| service.spec.mode.kind().is_job())?;
+    if is_crowded(view, service, at) {
+        return Some("made while enough are at work".into());
+    }
+    let mut mates = slot_mates(view, new);
+    let has_to_wait = |mate: &Task| is_stopping(mate) && is_heard_of(mate, view, at);
+    if is_first && mates.any(has_to_wait) {
+        return Some("made beside one that has yet to stop".into());
+    }
+    let is_spent = slot_mates(view, new).any(|mate| service.is_of_run(mate) && is_given_up(mate));
+    is_spent.then(|| "made in a slot that was given up".into())
+}
+
+/// True for a task on a live node that was told to stop within the last minute.
+fn is_heard_of(task: &Task, view: &View, at: Timestamp) -> bool {
+    let node = task.node_id.and_then(|id| view.node(id));
+    let is_recent = task.meta.updated_at.plus(STOP_WAIT) > at;
+    node.is_some_and(|node| node.is_up()) && at_work(task) && is_recent
+}
+
+/// True for a task that ended, or was lost, and that its policy replaces by no other.
+fn is_given_up(task: &Task) -> bool {
+    let policy = task.spec.restart_policy.clone().unwrap_or_default();
+    let attempts = policy.max_attempts.unwrap_or(0);
+    let is_last = policy.condition == Some(RestartCondition::None)
+        || attempts > 0 && policy.window.unwrap_or(0) <= 0 && task.restarts.count >= attempts;
+    let had_node = task.status.state >= TaskState::Assigned;
+    had_node && task.desired_state == TaskState::Shutdown && is_last
 }
 
 /// What its mover did wrong.
