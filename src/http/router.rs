@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
 use axum::routing::get;
 use utoipa::openapi::path::{Operation, PathItem};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder, Schema};
 use utoipa::{OpenApi as _, PartialSchema as _, ToSchema as _};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -103,6 +103,11 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let mut document = list().split_for_parts().1;
     let schemas = &mut document.components.get_or_insert_default().schemas;
     schemas.entry(ErrorResponse::name().into_owned()).or_insert_with(ErrorResponse::schema);
+    for (name, example) in examples() {
+        if let Some(RefOr::T(Schema::Object(schema))) = schemas.get_mut(&name) {
+            schema.examples = vec![example];
+        }
+    }
     for item in document.paths.paths.values_mut() {
         operations(item).for_each(|operation| {
             add_version_answer(operation);
@@ -110,6 +115,13 @@ pub fn document() -> utoipa::openapi::OpenApi {
         });
     }
     document
+}
+
+/// An example for each schema that is the body of a request or an answer. A test sends and compares
+/// them.
+fn examples() -> serde_json::Map<String, serde_json::Value> {
+    serde_json::from_str(include_str!("../../openapi/examples.json"))
+        .expect("the examples, which are part of the program, are JSON")
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {

@@ -41,6 +41,103 @@ fn the_document_is_checked_in_as_the_code_has_it() {
     assert!(said.status.success() && said.stdout == text.as_bytes(), "purser openapi says another");
 }
 
+/// Sends every example of a request, and finds in the answers what their examples have.
+#[test]
+fn the_examples_are_true() {
+    let examples = document()["components"]["schemas"].clone();
+    let example = |name: &str| examples[name]["examples"][0].clone();
+    let purser = Purser::serve("document-examples");
+    let client = purser.client();
+    let post = |path: &str, body: &Value| {
+        let answer = client.post(path, body);
+        assert!(answer.status < 300, "{path}: {} {}", answer.status, answer.text());
+        answer.json()["ID"].as_str().or(answer.json()["Id"].as_str()).unwrap_or_default().to_owned()
+    };
+    let mut init = example("SwarmInitRequest");
+    // The addresses are those of another host.
+    init["ListenAddr"] = "127.0.0.1:0".into();
+    init["AdvertiseAddr"] = "127.0.0.1".into();
+    post("/swarm/init", &init);
+    let secret = post("/secrets/create", &example("SecretCreateRequest"));
+    post("/configs/create", &example("ConfigCreateRequest"));
+    let network = post("/networks/create", &example("NetworkCreateRequest"));
+    let mut spec = example("ServiceSpec");
+    spec["TaskTemplate"]["ContainerSpec"]["Secrets"][0]["SecretID"] = secret.into();
+    spec["TaskTemplate"]["Networks"][0]["Target"] = network.into();
+    post("/services/create", &spec);
+    let swarm = client.get("/swarm").json();
+    let version = &swarm["Version"]["Index"];
+    post(&format!("/swarm/update?version={version}"), &example("ClusterSpec"));
+    let node = client.get("/nodes").json()[0].clone();
+    let (id, version) = (node["ID"].as_str().expect("an id"), &node["Version"]["Index"]);
+    post(&format!("/nodes/{id}/update?version={version}"), &example("NodeUpdateRequest"));
+
+    let shown = [
+        ("Secret", "/secrets"),
+        ("Config", "/configs"),
+        ("Network", "/networks?filters={\"name\":[\"backend\"]}"),
+        ("Service", "/services"),
+        ("Task", "/tasks"),
+        ("Node", "/nodes"),
+        ("Swarm", "/swarm"),
+    ];
+    for (name, path) in shown {
+        let answer = client.get(path).json();
+        let found = answer.as_array().map_or(&answer, |list| &list[0]);
+        let missing = missing(&example(name), found);
+        // Without an engine nothing runs, and the node says nothing of itself.
+        let is_known = |key: &String| {
+            ["NodeID", "ContainerStatus", "NanoCPUs", "MemoryBytes", "EngineVersion"]
+                .contains(&key.as_str())
+        };
+        assert!(missing.iter().all(is_known), "{name} has no {missing:?}: {found}");
+    }
+}
+
+/// The keys of an example that an answer does not have, at any depth.
+fn missing(example: &Value, found: &Value) -> Vec<String> {
+    match (example, found) {
+        (Value::Object(example), Value::Object(found)) => example
+            .iter()
+            .flat_map(|(key, value)| match found.get(key) {
+                Some(found) => missing(value, found),
+                None => vec![key.clone()],
+            })
+            .collect(),
+        (Value::Array(example), Value::Array(found)) => match (example.first(), found.first()) {
+            (Some(example), Some(found)) => missing(example, found),
+            (Some(_), None) => vec!["an item".into()],
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn every_body_has_an_example() {
+    let document = document();
+    let mut without = BTreeSet::new();
+    for (method, path, operation) in operations(&document) {
+        let bodies = operation["responses"].as_object().expect("answers").iter();
+        let good = bodies.filter(|(status, _)| status.starts_with('2')).map(|(_, body)| body);
+        for body in good.chain([&operation["requestBody"]]) {
+            let schema = &body["content"]["application/json"]["schema"];
+            let schema = if schema["items"].is_object() { &schema["items"] } else { schema };
+            let Some(name) = schema["$ref"].as_str().and_then(|name| name.rsplit('/').next())
+            else {
+                continue;
+            };
+            let schema = &document["components"]["schemas"][name];
+            let parts = schema["properties"].as_object().map_or(0, serde_json::Map::len);
+            // One field says enough by itself.
+            if parts > 2 && !schema["examples"].is_array() {
+                without.insert(format!("{method} {path}: {name}"));
+            }
+        }
+    }
+    assert!(without.is_empty(), "{without:?}");
+}
+
 #[test]
 fn every_operation_says_what_it_is_and_how_it_fails() {
     let document = document();
