@@ -248,6 +248,7 @@ fn make_cluster() -> Cluster {
         subnet_size: 24,
         data_path_port: 4789,
         network_keys: None,
+        autolock: Default::default(),
         barred: BTreeMap::new(),
     }
 }

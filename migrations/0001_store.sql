@@ -4,10 +4,16 @@
 -- pages. They are numbered by the order of their making: new ones are appended to the end of the
 -- file. Where an object lies is kept in memory, and ids need no index here.
 
+CREATE TABLE lock (
+    id       INTEGER PRIMARY KEY CHECK (id = 1),
+    salt     BLOB    NOT NULL              -- of a lock key that is derived from a passphrase
+) STRICT;
+
 CREATE TABLE keyring (
     id       INTEGER PRIMARY KEY,
     usage    INTEGER NOT NULL,
-    sealed   BLOB    NOT NULL              -- the key, sealed under the unlock key
+    made_at  INTEGER NOT NULL,             -- seconds since 1970
+    sealed   BLOB    NOT NULL              -- the key, sealed under the lock key or a ring key
 ) STRICT;
 
 -- Row 0 is the head: its id names this store in everything it seals, its version is the index of
@@ -19,5 +25,6 @@ CREATE TABLE objects (
     id       TEXT    NOT NULL,
     version  INTEGER NOT NULL,
     key_id   INTEGER NOT NULL,             -- the key it is sealed with
-    sealed   BLOB    NOT NULL
+    sealed   BLOB    NOT NULL,
+    data_key BLOB                          -- of an object with a payload: the payload's key, sealed
 ) STRICT;

@@ -1,24 +1,22 @@
 //! The program put together: every room built from its configuration, the loops started, and all of
 //! it stopped in good order. The one file that knows every room.
 
+mod core;
 mod system;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
+use self::core::Cores;
 pub use system::{SystemClock, SystemEntropy};
 
 use crate::config::Config;
-use crate::domain::id::Entropy;
-use crate::domain::time::Clock;
 use crate::engine::Engine;
-use crate::http::{self, Listeners};
+use crate::http::{Door, Listeners};
 use crate::manager::Manager;
-use crate::seal::unlock::{UnlockError, UnlockKey};
-use crate::{dispatcher, store};
+use crate::seal::unlock::Chain;
 
 /// How long the loops get to end.
 const STOP_TIME: Duration = Duration::from_secs(10);
@@ -26,49 +24,38 @@ const STOP_TIME: Duration = Duration::from_secs(10);
 /// The program, running.
 pub struct App {
     stop: CancellationToken,
-    manager: Manager,
-    writer: tokio::task::JoinHandle<()>,
-    store_stop: CancellationToken,
-    doors: Vec<tokio::task::JoinHandle<()>>,
+    cores: Arc<Cores>,
+    door: tokio::task::JoinHandle<()>,
 }
 
 impl App {
-    /// Opens the store, leads its swarm if there is one, and opens the doors.
+    /// Opens the store, leads its swarm if there is one, and opens the doors. A store that users have
+    /// locked waits for one of them.
     ///
     /// # Errors
     /// What stands in the way; nothing was started then.
-    pub async fn start(config: &Config, unlock: &UnlockKey) -> anyhow::Result<App> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    pub async fn start(config: &Config, chain: Arc<Chain>) -> anyhow::Result<App> {
         let stop = CancellationToken::new();
-        let store_stop = CancellationToken::new();
         let listeners = Listeners::open(&config.http).await?;
-        let opened =
-            store::open(&config.store, unlock, clock.clone(), entropy.clone(), store_stop.clone());
-        let (store, writer) = opened.await.context("the store cannot be opened")?;
-        let manager = Manager::new(store, clock, entropy, stop.clone());
-        manager.start().await.context("the swarm of the store cannot be led")?;
-        let door = http::Door {
-            manager: manager.clone(),
-            engine: config.engine.clone().map(Engine::new),
-            data_dir: config.store.data_dir.display().to_string(),
-        };
-        let doors = vec![
-            tokio::spawn(dispatcher::run(manager.clone(), stop.clone())),
-            tokio::spawn(door.serve(listeners, stop.clone())),
-        ];
-        Ok(App { stop, manager, writer, store_stop, doors })
+        let cores = Cores::start(config, chain, stop.clone()).await?;
+        let engine = config.engine.clone().map(Engine::new);
+        let data_dir = config.store.data_dir.display().to_string();
+        let locked = cores.locked();
+        let door = Door::new(cores.manager(), engine, data_dir, locked, stop.clone());
+        cores.set_door(door.clone());
+        let door = tokio::spawn(door.serve(listeners));
+        Ok(App { stop, cores, door })
     }
 
     /// The manager, for commands that do more than serve.
-    pub fn manager(&self) -> &Manager {
-        &self.manager
+    pub fn manager(&self) -> Manager {
+        self.cores.manager()
     }
 
     /// Waits until the store has stopped writing by itself, after a failure that it cannot judge.
     /// Only a new start, which looks at what is on disk, can tell where it stands.
-    pub async fn store_failed(&mut self) {
-        let _ = (&mut self.writer).await;
+    pub async fn store_failed(&self) {
+        self.cores.store_failed().await;
     }
 
     /// Stops everything: the doors first, then the loops, and the store last, so that whatever was
@@ -76,39 +63,14 @@ impl App {
     pub async fn stop(self) {
         self.stop.cancel();
         let ended = async {
-            for door in self.doors {
-                let _ = door.await;
-            }
-            self.manager.stopped().await;
+            let _ = self.door.await;
+            self.cores.loops_ended().await;
         };
         if tokio::time::timeout(STOP_TIME, ended).await.is_err() {
             tracing::warn!("some loops did not end in time");
         }
-        self.store_stop.cancel();
-        let closed = async {
-            // One that has ended already was waited for, and may not be again.
-            if !self.writer.is_finished() {
-                let _ = self.writer.await;
-            }
-        };
-        if tokio::time::timeout(STOP_TIME, closed).await.is_err() {
+        if tokio::time::timeout(STOP_TIME, self.cores.close()).await.is_err() {
             tracing::error!("the store did not close in time");
         }
-    }
-}
-
-/// Reads the unlock key.
-///
-/// # Errors
-/// It is missing or not fit; the text says what to do.
-pub fn read_unlock_key(config: &Config) -> anyhow::Result<UnlockKey> {
-    let path = &config.unlock_key_file;
-    match UnlockKey::read(path, &config.store.data_dir) {
-        Ok(key) => Ok(key),
-        Err(error @ UnlockError::Missing(_)) => Err(anyhow::Error::new(error).context(
-            "the store is sealed and needs its unlock key; `purser up` makes one on the first \
-             start, or run `purser key make`",
-        )),
-        Err(error) => Err(error.into()),
     }
 }

@@ -11,6 +11,9 @@ use crate::{http, store};
 /// Where the host's engine is looked for when nothing is said.
 pub const ENGINE_SOCKET: &str = "/var/run/docker.sock";
 
+/// The credential with the unlock key, if the service manager has one.
+const CREDENTIAL: &str = "credential:purser-unlock-key";
+
 /// Options that `serve` and `up` have in common. Each can be a flag, a `PURSER_*` variable, or a key
 /// of the file.
 #[derive(Debug, Clone, Default, clap::Args, Deserialize)]
@@ -43,6 +46,11 @@ pub struct Options {
     /// directory [root: /etc/purser/unlock.key; others: $XDG_CONFIG_HOME/purser/unlock.key]
     #[arg(long, env = "PURSER_UNLOCK_KEY_FILE", value_name = "PATH")]
     pub unlock_key_file: Option<PathBuf>,
+    /// Where the key that unlocks the store comes from, in the order of preference: credential:NAME
+    /// (of the service manager), file:PATH, passphrase:FD, prompt, exec:COMMAND; can be given several
+    /// times [default: credential:purser-unlock-key and the file of --unlock-key-file]
+    #[arg(long, env = "PURSER_UNLOCK", value_name = "PROVIDER", value_delimiter = ',')]
+    pub unlock: Vec<String>,
     /// Configuration file, TOML, with these options as keys [root: /etc/purser/purser.toml if it
     /// exists]
     #[arg(long, env = "PURSER_CONFIG", value_name = "PATH")]
@@ -65,8 +73,10 @@ pub struct Config {
     pub http: http::Config,
     /// The engine's socket; `None` for no engine.
     pub engine: Option<PathBuf>,
-    /// The unlock key.
+    /// The file of the unlock key, where one is made.
     pub unlock_key_file: PathBuf,
+    /// Where the unlock key comes from, in the words of `--unlock`.
+    pub unlock: Vec<String>,
     /// What is logged.
     pub log: String,
     /// Worker threads.
@@ -144,6 +154,10 @@ impl Options {
             store: store::Config { data_dir },
             http: http::Config { socket, api_addr: options.api_addr, api_tls },
             engine: engine_socket(options.engine.as_deref().unwrap_or("auto"))?,
+            unlock: match options.unlock.is_empty() {
+                true => default_providers(&unlock_key_file),
+                false => options.unlock,
+            },
             unlock_key_file,
             log: options.log.unwrap_or_else(|| "info".to_owned()),
             threads: options.threads.filter(|threads| *threads > 0),
@@ -177,11 +191,17 @@ impl Options {
             api_tls_key: self.api_tls_key.or(file.api_tls_key),
             api_tls_ca: self.api_tls_ca.or(file.api_tls_ca),
             unlock_key_file: self.unlock_key_file.or(file.unlock_key_file),
+            unlock: if self.unlock.is_empty() { file.unlock } else { self.unlock },
             config: self.config,
             log: self.log.or(file.log),
             threads: self.threads.or(file.threads),
         })
     }
+}
+
+/// The credential that a service manager may give, and the file.
+fn default_providers(unlock_key_file: &Path) -> Vec<String> {
+    vec![CREDENTIAL.to_owned(), format!("file:{}", unlock_key_file.display())]
 }
 
 /// A directory of the XDG convention.

@@ -122,6 +122,7 @@ mod tests {
             subnet_size: 24,
             data_path_port: 4789,
             network_keys: None,
+            autolock: Default::default(),
             barred: Default::default(),
         }
     }

@@ -1,7 +1,10 @@
 //! `purser serve`: the daemon.
 
-use crate::app::{self, App};
+use std::sync::Arc;
+
+use crate::app::App;
 use crate::config::{Config, Options};
+use crate::seal::unlock::{Chain, Provider, UnlockError};
 
 /// Options of `serve`.
 #[derive(Debug, clap::Args)]
@@ -11,22 +14,39 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    let config = prepare(args.options)?;
-    let unlock = app::read_unlock_key(&config)?;
+    let (config, chain) = prepare(args.options)?;
     block_on(&config, async {
-        let app = App::start(&config, &unlock).await?;
+        let app = App::start(&config, chain).await.map_err(with_advice)?;
         until_stopped(&config, app).await
     })
 }
 
-/// Reads the configuration, starts logging, and closes the process to others.
-pub(super) fn prepare(options: Options) -> anyhow::Result<Config> {
+/// Reads the configuration, starts logging, finds where keys come from, and closes the process to
+/// others.
+pub(super) fn prepare(options: Options) -> anyhow::Result<(Config, Arc<Chain>)> {
     // Nothing this process makes is for others, but for the socket, which gets its mode by itself.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let config = options.resolve()?;
     super::logging::start(&config.log)?;
+    let providers = config.unlock.iter().map(|text| Provider::parse(text));
+    let providers = providers.collect::<Result<Vec<_>, _>>()?;
     super::process::harden();
-    Ok(config)
+    let chain = Chain::new(providers, config.store.data_dir.clone());
+    Ok((config, Arc::new(chain)))
+}
+
+/// Says what to do when there is no key.
+pub(super) fn with_advice(error: anyhow::Error) -> anyhow::Error {
+    let is_none = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(UnlockError::None(_)))
+    };
+    match error.chain().any(is_none) {
+        true => error.context(
+            "the store is sealed and needs its unlock key; `purser up` makes one on the first \
+             start, or run `purser key make`",
+        ),
+        false => error,
+    }
 }
 
 /// Runs a future on a runtime of its own.
@@ -50,7 +70,7 @@ pub(super) fn block_on(
 ///
 /// # Errors
 /// The store stopped by itself; a service manager should start the program again.
-pub(super) async fn until_stopped(config: &Config, mut app: App) -> anyhow::Result<()> {
+pub(super) async fn until_stopped(config: &Config, app: App) -> anyhow::Result<()> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         socket = %config.http.socket.display(),

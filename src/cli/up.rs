@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
-use super::serve::{block_on, prepare, until_stopped};
-use crate::app::{self, App, SystemEntropy};
+use super::serve::{block_on, prepare, until_stopped, with_advice};
+use crate::app::{App, SystemEntropy};
 use crate::config::{Config, Options};
-use crate::seal::unlock::{UnlockError, UnlockKey};
+use crate::seal::unlock::{Chain, Salt, UnlockError, UnlockKey};
 
 /// Options of `up`.
 #[derive(Debug, clap::Args)]
@@ -32,11 +32,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    let config = prepare(args.options)?;
-    let unlock = read_or_make_key(&config)?;
+    let (config, chain) = prepare(args.options)?;
+    make_first_key(&config, &chain)?;
     block_on(&config, async {
-        let app = App::start(&config, &unlock).await?;
-        if app.manager().view().cluster().is_none() {
+        let app = App::start(&config, chain).await.map_err(with_advice)?;
+        let view = app.manager().view();
+        if view.cluster().is_none() && !view.is_locked() {
             let wish = json!({
                 "ListenAddr": args.listen_addr,
                 "AdvertiseAddr": args.advertise_addr.unwrap_or_default(),
@@ -56,30 +57,26 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     })
 }
 
-/// Reads the unlock key, or makes it on the first start of a store.
-fn read_or_make_key(config: &Config) -> anyhow::Result<UnlockKey> {
+/// Makes the unlock key on the first start of a store for which no provider has one.
+fn make_first_key(config: &Config, chain: &Chain) -> anyhow::Result<()> {
     let has_store = config.store.data_dir.join("purser.db").exists();
-    match app::read_unlock_key(config) {
-        Err(error) if !has_store && is_missing(&error) => {}
-        read => return read,
+    let is_file = format!("file:{}", config.unlock_key_file.display());
+    if has_store || !config.unlock.contains(&is_file) {
+        return Ok(());
+    }
+    match chain.first(&Salt([0; 16])) {
+        Err(UnlockError::None(_)) => {}
+        found => return found.map(|_| ()).map_err(anyhow::Error::new),
     }
     let path = &config.unlock_key_file;
-    let key = UnlockKey::make(path, &config.store.data_dir, &SystemEntropy)?;
+    UnlockKey::make(path, &config.store.data_dir, &SystemEntropy)?;
     eprintln!(
         "purser: made the unlock key {}: it protects copies of {} (backups, disks, images), and not \
          against who can read both; keep a copy of it elsewhere, for without it the store is lost",
         path.display(),
         config.store.data_dir.display()
     );
-    Ok(key)
-}
-
-fn is_missing(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<UnlockError>()
-            .is_some_and(|error| matches!(error, UnlockError::Missing(_)))
-    })
+    Ok(())
 }
 
 /// How long the swarm may take to be made, the engine's joining included.

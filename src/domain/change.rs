@@ -185,8 +185,13 @@ impl Object {
 }
 
 /// A payload as it is stored: sealed, opaque to all but the seal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SealedBytes(pub Vec<u8>);
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SealedData {
+    /// The payload, sealed with a key of its own.
+    pub bytes: Vec<u8>,
+    /// That key, sealed.
+    pub key: Vec<u8>,
+}
 
 /// One change to the cluster.
 #[derive(Debug, Clone, PartialEq)]
@@ -195,7 +200,7 @@ pub enum Change {
     /// `spec_version` is zero gets that of the write.
     Put(Object),
     /// Makes or replaces the payload of an object.
-    PutPayload(Key, SealedBytes),
+    PutPayload(Key, SealedData),
     /// Removes an object and its payload.
     Remove(Key),
 }

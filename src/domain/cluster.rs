@@ -64,10 +64,30 @@ pub struct Cluster {
     /// What engines guard overlay networks with; absent in a store of a release without networks.
     #[serde(default)]
     pub network_keys: Option<NetworkKeys>,
+    /// Keys of autolock that were asked for.
+    #[serde(default)]
+    pub autolock: Autolock,
     /// Nodes that were removed and may not come back, with the end of their certificates' life as
     /// seconds since 1970; after it the entry is of no use.
     #[serde(default)]
     pub barred: BTreeMap<NodeId, i64>,
+}
+
+/// How far it is with the key that only users know. A new one takes effect once a user has seen it:
+/// a key that nobody knows must not lock anybody out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Autolock {
+    /// Counts the keys that were asked for.
+    pub wanted: u64,
+    /// The last that a user has seen.
+    pub shown: u64,
+}
+
+impl Autolock {
+    /// True when a key was asked for that no user has seen.
+    pub fn is_due(self) -> bool {
+        self.wanted != self.shown
+    }
 }
 
 /// The secret parts of the join tokens: 25 base-36 characters each.

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::change::SealedBytes;
+use super::change::SealedData;
 use super::cluster::{Cluster, ClusterSpec};
 use super::config::ConfigSpec;
 use super::id::{ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId};
@@ -155,6 +155,8 @@ pub enum Intent {
     InitSwarm(Box<NewSwarm>),
     /// Clients; the version is the stored one.
     UpdateSwarm(Box<SwarmUpdate>),
+    /// Clients; the key of autolock that was asked for last is going to take effect.
+    ShowUnlockKey,
     /// Clients; there is a swarm.
     LeaveSwarm,
     /// A host with a valid token: makes its node.
@@ -243,7 +245,7 @@ pub struct NewSwarm {
     /// The manager's node.
     pub node: Node,
     /// The signing key of its root.
-    pub signing_key: SealedBytes,
+    pub signing_key: SealedData,
 }
 
 /// A change of the swarm's settings.
@@ -257,13 +259,15 @@ pub struct SwarmUpdate {
     pub worker_secret: Option<String>,
     /// The new secret of the manager token, when it is rotated.
     pub manager_secret: Option<String>,
+    /// Make a new key of autolock, if that is on.
+    pub rotate_unlock_key: bool,
 }
 
 /// A sealed payload and what may be known of it.
 #[derive(Debug, Clone)]
 pub struct SealedPayload {
     /// The sealed bytes.
-    pub bytes: SealedBytes,
+    pub bytes: SealedData,
     /// Keyed hash.
     pub fingerprint: Fingerprint,
 }
@@ -309,6 +313,7 @@ impl Intent {
             Intent::RemoveNode { .. } => "node remove",
             Intent::InitSwarm(_) => "swarm init",
             Intent::UpdateSwarm(_) => "swarm update",
+            Intent::ShowUnlockKey => "unlock key show",
             Intent::LeaveSwarm => "swarm leave",
             Intent::AdmitNode { .. } => "node admit",
             Intent::RenewCertificate { .. } => "certificate renew",

@@ -86,6 +86,15 @@ impl Refusal {
         )
     }
 
+    /// The swarm is locked: its store cannot be read before a user gives the key.
+    pub fn locked() -> Refusal {
+        Refusal::front(
+            Reason::Unavailable,
+            "Swarm is encrypted and needs to be unlocked before it can be used. Please use \
+             \"docker swarm unlock\" to unlock it.",
+        )
+    }
+
     /// The node is in no swarm.
     pub fn no_swarm() -> Refusal {
         Refusal::front(

@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
 use tokio_util::sync::CancellationToken;
 
+use super::Locked;
 use super::error::Failure;
 use super::events::Events;
 use crate::engine::Engine;
@@ -84,6 +85,8 @@ pub(crate) struct ApiInner {
     pub events: Events,
     /// Where the store lies, for `/info`.
     pub data_dir: String,
+    /// How the manager is unlocked, while it is locked.
+    pub locked: Option<Arc<dyn Locked>>,
     /// Held while the engine is being attached: a second try would make the first one's token
     /// worthless.
     pub attaching: tokio::sync::Mutex<()>,

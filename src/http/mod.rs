@@ -39,43 +39,99 @@ mod system;
 mod task;
 mod tls;
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
+use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 pub use router::document;
 pub use server::{Config, Listeners, ServeError};
 pub use tls::{TlsError, TlsFiles};
 
+use crate::domain::refusal::Refusal;
 use crate::engine::Engine;
 use crate::manager::Manager;
+use crate::seal::unlock::UnlockKey;
 
-/// What the door is made of.
+/// What can be done with a manager that is locked. Both put another manager behind the door
+/// ([`Door::open`]) before they answer.
+pub trait Locked: Send + Sync {
+    /// Opens the store with the key that a user gave.
+    fn unlock(&self, key: UnlockKey) -> BoxFuture<'_, Result<(), Refusal>>;
+
+    /// Gives up the swarm and all that is in its store.
+    fn forget(&self) -> BoxFuture<'_, Result<(), Refusal>>;
+}
+
+/// The door; clones share it.
+#[derive(Clone)]
 pub struct Door {
-    /// Where requests go.
-    pub manager: Manager,
-    /// The engine of this host.
-    pub engine: Option<Engine>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Option<Engine>,
     /// Where the store lies, for `/info`.
-    pub data_dir: String,
+    data_dir: String,
+    stop: CancellationToken,
+    /// What requests go through now, and what ends its loops.
+    front: RwLock<(front::Front, CancellationToken)>,
 }
 
 impl Door {
-    /// Answers requests on the sockets, and keeps the engine attached, until `stop`.
-    pub async fn serve(self, listeners: Listeners, stop: CancellationToken) {
-        let events = events::Events::start(&self.manager, stop.clone());
-        let inner = context::ApiInner {
-            manager: self.manager,
-            engine: self.engine,
-            events,
-            data_dir: self.data_dir,
-            attaching: tokio::sync::Mutex::new(()),
-            stop: stop.clone(),
-        };
-        let api = context::Api { inner: Arc::new(inner) };
-        let front = front::Front { api: api.clone(), routes: router::routes(api.clone()) };
-        let attached = tokio::spawn(attach::keep(api));
-        listeners.serve(front, stop).await;
-        let _ = attached.await;
+    /// A door to a manager, with the engine of this host beside it. `locked` is for a manager that
+    /// is.
+    pub fn new(
+        manager: Manager,
+        engine: Option<Engine>,
+        data_dir: String,
+        locked: Option<Arc<dyn Locked>>,
+        stop: CancellationToken,
+    ) -> Door {
+        let made = make_front(manager, engine.clone(), data_dir.clone(), locked, &stop);
+        Door { inner: Arc::new(Inner { engine, data_dir, stop, front: RwLock::new(made) }) }
     }
+
+    /// From now on requests go to this manager. What still goes on with the one before ends.
+    pub fn open(&self, manager: Manager) {
+        let Inner { engine, data_dir, stop, front } = &*self.inner;
+        let made = make_front(manager, engine.clone(), data_dir.clone(), None, stop);
+        let mut front = front.write().expect("a front is never left half put");
+        let (_, ended) = std::mem::replace(&mut *front, made);
+        ended.cancel();
+    }
+
+    fn front(&self) -> front::Front {
+        self.inner.front.read().expect("a front is never left half put").0.clone()
+    }
+
+    /// Answers requests on the sockets, until it is stopped.
+    pub async fn serve(self, listeners: Listeners) {
+        let stop = self.inner.stop.clone();
+        listeners.serve(self, stop).await;
+    }
+}
+
+/// The way to a manager, and what ends it. Keeps the engine attached.
+fn make_front(
+    manager: Manager,
+    engine: Option<Engine>,
+    data_dir: String,
+    locked: Option<Arc<dyn Locked>>,
+    stop: &CancellationToken,
+) -> (front::Front, CancellationToken) {
+    let ended = stop.child_token();
+    let events = events::Events::start(&manager, ended.clone());
+    let inner = context::ApiInner {
+        manager,
+        engine,
+        events,
+        data_dir,
+        locked,
+        attaching: tokio::sync::Mutex::new(()),
+        stop: ended.clone(),
+    };
+    let api = context::Api { inner: Arc::new(inner) };
+    tokio::spawn(attach::keep(api.clone()));
+    (front::Front { routes: router::routes(api.clone()), api }, ended)
 }

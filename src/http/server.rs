@@ -20,9 +20,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Door;
 use super::client::Client;
 use super::first_line::FirstLine;
-use super::front::Front;
 use super::linger::Lingering;
 use super::tls::{Tls, TlsError, TlsFiles};
 
@@ -129,9 +129,9 @@ impl Listeners {
     }
 
     /// Answers requests until `stop`; then those under way get a moment to end.
-    pub(crate) async fn serve(self, front: Front, stop: CancellationToken) {
+    pub(super) async fn serve(self, door: Door, stop: CancellationToken) {
         let connections = Connections {
-            front,
+            door,
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             tasks: TaskTracker::new(),
             stop: stop.clone(),
@@ -159,7 +159,7 @@ impl Listeners {
 
 #[derive(Clone)]
 struct Connections {
-    front: Front,
+    door: Door,
     places: Arc<Semaphore>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -239,9 +239,9 @@ impl Connections {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Connections { front, stop, .. } = self;
+        let Connections { door, stop, .. } = self;
         let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            let front = front.clone();
+            let front = door.front();
             let mut request = request.map(|body| Body::new(Lingering::new(body)));
             request.extensions_mut().insert(client.clone());
             async move { Ok::<_, Infallible>(front.answer(request).await) }

@@ -6,6 +6,7 @@ use axum::http::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
+use zeroize::Zeroizing;
 
 use super::address;
 use super::context::Api;
@@ -18,12 +19,13 @@ use crate::domain::cluster::{
     SUBNET_SIZE_DEFAULT,
 };
 use crate::domain::id::ClusterId;
-use crate::domain::intent::{Actor, Intent, SwarmUpdate};
+use crate::domain::intent::{Actor, SwarmUpdate};
 use crate::domain::meta::Version;
 use crate::domain::node::{Availability, TlsInfo};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::time::Timestamp;
 use crate::manager::{Manager, SwarmWish};
+use crate::seal::unlock::UnlockKey;
 
 /// The cluster as it is shown.
 #[derive(Serialize, ToSchema)]
@@ -109,7 +111,7 @@ pub(super) async fn init(
         // This manager is the only one as it is.
         return Ok(json(StatusCode::OK, cluster.manager.as_str()));
     }
-    if view.cluster().is_some() {
+    if view.cluster().is_some() || view.is_locked() {
         return Err(Refusal::in_a_swarm().into());
     }
     let node = api.manager.init_swarm(check_init(wish)?).await?;
@@ -170,7 +172,7 @@ pub(super) async fn inspect(State(api): State<Api>) -> Result<Response<Body>, Fa
     params(("version" = u64, Query, description = "The version that was seen"),
         ("rotateWorkerToken" = Option<bool>, Query, description = "Make a new worker token"),
         ("rotateManagerToken" = Option<bool>, Query, description = "Make a new manager token"),
-        ("rotateManagerUnlockKey" = Option<bool>, Query, description = "Not supported yet")),
+        ("rotateManagerUnlockKey" = Option<bool>, Query, description = "Make a new unlock key, if managers lock themselves")),
     request_body = ClusterSpec,
     responses((status = 200), (status = 400, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn update(
@@ -194,18 +196,14 @@ pub(super) async fn update(
         .map_err(|error| Failure(Refusal::front(Reason::Unknown, error.to_string())))?;
     merge(&mut merged, sent);
     let spec: ClusterSpec = decode::from_value(merged)?;
-    if rotate_unlock_key {
-        return Err(Failure::unsupported(
-            "autolock is not supported yet, so there is no unlock key",
-        ));
-    }
     let update = SwarmUpdate {
         version,
         spec,
         worker_secret: rotate_worker.then(|| api.manager.make_join_secret()),
         manager_secret: rotate_manager.then(|| api.manager.make_join_secret()),
+        rotate_unlock_key,
     };
-    api.manager.submit(Actor::Client, Intent::UpdateSwarm(Box::new(update))).await?;
+    api.manager.update_swarm(Actor::Client, update).await?;
     Ok(empty(StatusCode::OK))
 }
 
@@ -235,6 +233,16 @@ fn merge(known: &mut Value, sent: Value) {
 pub(super) async fn leave(State(api): State<Api>, query: Query) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     let unavailable = |text: &str| Failure(Refusal::front(Reason::Unavailable, text));
+    if let Some(locked) = &api.locked {
+        if !query.loose_bool("force") {
+            return Err(unavailable(
+                "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore \
+                 this message.",
+            ));
+        }
+        locked.forget().await?;
+        return Ok(empty(StatusCode::OK));
+    }
     let Some(cluster) = view.cluster() else {
         return Err(unavailable("This node is not part of a swarm"));
     };
@@ -272,7 +280,8 @@ pub(super) async fn join(
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let wish: SwarmJoinRequest = decode::body(request).await?;
-    if api.manager.view().cluster().is_some() {
+    let view = api.manager.view();
+    if view.cluster().is_some() || view.is_locked() {
         return Err(Refusal::in_a_swarm().into());
     }
     if wish.remote_addrs.is_empty() {
@@ -287,17 +296,17 @@ pub(super) async fn join(
 /// The key that unlocks a manager
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct UnlockKeyResponse {
-    /// Empty: autolock is off.
-    unlock_key: &'static str,
+pub(super) struct UnlockKeyResponse<'a> {
+    /// As users note it down; empty when autolock is off.
+    unlock_key: &'a str,
 }
 
 /// Get the unlock key
 #[utoipa::path(get, path = "/swarm/unlockkey", tag = "Swarm", operation_id = "SwarmUnlockkey",
     responses((status = 200, body = UnlockKeyResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn unlock_key(State(api): State<Api>) -> Result<Response<Body>, Failure> {
-    api.manager.view().require_cluster()?;
-    Ok(json(StatusCode::OK, &UnlockKeyResponse { unlock_key: "" }))
+    let key = api.manager.unlock_key(Actor::Client).await?;
+    Ok(json(StatusCode::OK, &UnlockKeyResponse { unlock_key: &key }))
 }
 
 /// The key of a locked manager, as it is sent.
@@ -310,12 +319,19 @@ pub(super) struct SwarmUnlockRequest {
 /// Unlock a locked manager
 #[utoipa::path(post, path = "/swarm/unlock", tag = "Swarm", operation_id = "SwarmUnlock",
     request_body = SwarmUnlockRequest,
-    responses((status = 400, body = ErrorResponse), (status = 409, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+    responses((status = 200), (status = 400, body = ErrorResponse), (status = 401, body = ErrorResponse), (status = 409, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn unlock(
     State(api): State<Api>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
-    let _: SwarmUnlockRequest = decode::body(request).await?;
-    api.manager.view().require_cluster()?;
-    Err(Failure(Refusal::front(Reason::Conflict, "swarm is not locked")))
+    let SwarmUnlockRequest { unlock_key } = decode::body(request).await?;
+    let unlock_key = Zeroizing::new(unlock_key);
+    let Some(locked) = &api.locked else {
+        api.manager.view().require_cluster()?;
+        return Err(Failure(Refusal::front(Reason::Conflict, "swarm is not locked")));
+    };
+    let key = UnlockKey::parse_autolock(&unlock_key);
+    let key = key.ok_or_else(|| Failure::invalid("invalid key string"))?;
+    locked.unlock(key).await?;
+    Ok(empty(StatusCode::OK))
 }

@@ -35,8 +35,10 @@ pub(super) async fn ping_head(State(api): State<Api>) -> Response<Body> {
 }
 
 fn ping_headers(api: &ApiInner, response: &mut Response<Body>) {
-    let swarm = match api.manager.view().cluster() {
+    let view = api.manager.view();
+    let swarm = match view.cluster() {
         Some(_) => "active/manager",
+        None if view.is_locked() => "locked",
         None => "inactive",
     };
     let headers = response.headers_mut();
@@ -147,8 +149,12 @@ fn memory() -> u64 {
 fn swarm(api: &ApiInner) -> (Value, Vec<Value>) {
     let view = api.manager.view();
     let Some(cluster) = view.cluster() else {
-        let outside = value!({"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive",
-            "ControlAvailable": false, "Error": "", "RemoteManagers": null});
+        let (state, error) = match view.is_locked() {
+            true => ("locked", Refusal::locked().message),
+            false => ("inactive", String::new()),
+        };
+        let outside = value!({"NodeID": "", "NodeAddr": "", "LocalNodeState": state,
+            "ControlAvailable": false, "Error": error, "RemoteManagers": null});
         return (outside, Vec::new());
     };
     let addr = &cluster.advertise_addr;
@@ -176,6 +182,9 @@ pub(super) async fn livez() -> &'static str {
 #[utoipa::path(get, path = "/readyz", tag = "System", operation_id = "Readyz",
     responses((status = 200, body = String, content_type = "text/plain"), (status = 503, body = ErrorResponse)))]
 pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Failure> {
+    if api.manager.view().is_locked() {
+        return Err(Refusal::locked().into());
+    }
     match api.manager.store().is_writing() && !api.stop.is_cancelled() {
         true => Ok("ok\n"),
         false => {

@@ -12,7 +12,7 @@ use crate::domain::cluster::ClusterSpec;
 use crate::domain::id::{Entropy, NodeId, Stream};
 use crate::domain::node::Availability;
 use crate::domain::time::{Clock, Timestamp};
-use crate::seal::unlock::UnlockKey;
+use crate::seal::unlock::Chain;
 use crate::store;
 
 /// A clock that is moved by hand. It starts in 2026.
@@ -63,9 +63,9 @@ impl Fixture {
         let clock = Arc::new(HandClock(AtomicI64::new(1_780_000_000)));
         let (entropy, stop) = (Arc::new(Counting::default()), CancellationToken::new());
         let config = store::Config { data_dir: dir.clone() };
-        let unlock = UnlockKey::from_bytes([7; 32]);
+        let unlock = Arc::new(Chain::of_key([7; 32])).into();
         let opened =
-            store::open(&config, &unlock, clock.clone(), entropy.clone(), stop.clone()).await;
+            store::open(&config, unlock, clock.clone(), entropy.clone(), stop.clone()).await;
         let (store, _writer) = opened.expect("a new store");
         let manager = Manager::new(store, clock.clone(), entropy, stop.clone());
         Fixture { manager, clock, stop, dir }

@@ -13,7 +13,7 @@ use super::driver::Driver;
 use crate::ca::root::{CaError, Root};
 use crate::ca::token;
 use crate::domain::change::Key;
-use crate::domain::cluster::{Cluster, ClusterSpec, HEARTBEAT_PERIOD_DEFAULT};
+use crate::domain::cluster::{Autolock, Cluster, ClusterSpec, HEARTBEAT_PERIOD_DEFAULT};
 use crate::domain::id::{ClusterId, NodeId};
 use crate::domain::intent::{Actor, Intent, NewSwarm};
 use crate::domain::network_keys::NetworkKeys;
@@ -134,6 +134,7 @@ impl Manager {
         let internal = |error: CaError| Refusal::front(Reason::Unknown, error.to_string());
         let root = Root::make(now).map_err(internal)?;
         let node_id = NodeId::make(self.entropy());
+        let is_autolocked = wish.spec.encryption_config.auto_lock_managers;
         let cluster = Cluster {
             id: ClusterId::make(self.entropy()),
             meta: Default::default(),
@@ -148,6 +149,7 @@ impl Manager {
             subnet_size: wish.subnet_size,
             data_path_port: wish.data_path_port,
             network_keys: Some(NetworkKeys::make(self.entropy(), now)),
+            autolock: Autolock { wanted: u64::from(is_autolocked), shown: 0 },
             barred: Default::default(),
         };
         let node = manager_node(node_id, &cluster, wish.availability, wish.hostname);
@@ -171,7 +173,7 @@ impl Manager {
     /// # Errors
     /// There is none, or the store fails.
     pub async fn leave_swarm(&self) -> Result<(), Refusal> {
-        self.submit(Actor::Client, Intent::LeaveSwarm).await?;
+        self.leave_unlocked(Actor::Client).await?;
         self.inner.one_time.clear();
         let lead = self.inner.lead.send_replace(None);
         if let Some(lead) = &lead {

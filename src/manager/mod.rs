@@ -9,6 +9,7 @@
 //! Left to others: how a request looks (`http`, `dispatcher`), what it may do (`plan`), how it
 //! becomes durable (`store`).
 
+mod autolock;
 mod certificates;
 mod driver;
 mod lead;

@@ -49,6 +49,7 @@ fn is_for_clients(intent: &Intent) -> bool {
         | Intent::RemoveNode { .. }
         | Intent::InitSwarm(_)
         | Intent::UpdateSwarm(_)
+        | Intent::ShowUnlockKey
         | Intent::LeaveSwarm => true,
         Intent::AdmitNode { .. }
         | Intent::RenewCertificate { .. }

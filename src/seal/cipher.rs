@@ -35,6 +35,11 @@ impl CipherKey {
         CipherKey(bytes)
     }
 
+    /// The key's bytes, to be sealed under another key.
+    pub(super) fn expose(&self) -> &[u8] {
+        &*self.0
+    }
+
     /// The keyed hash of `data`.
     pub(super) fn mac(&self, data: &[u8]) -> [u8; 32] {
         let mut mac =

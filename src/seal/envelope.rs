@@ -34,10 +34,14 @@ pub enum Purpose {
     Object = 1,
     /// The payload of an object.
     Payload = 2,
-    /// A key of the ring, sealed under the unlock key.
+    /// A key of the ring, sealed under the lock key or another key of the ring.
     Key = 3,
     /// The head of the store.
     Head = 4,
+    /// The key of a payload, sealed under a key of the ring.
+    DataKey = 5,
+    /// Records of the audit.
+    Audit = 6,
 }
 
 /// What is sealed and for whom. All of it is authenticated.

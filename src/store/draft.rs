@@ -6,15 +6,16 @@ use std::sync::{Arc, RwLock};
 
 use super::codec;
 use super::log::{Batch, Row};
-use super::rows::{Place, Rows};
+use super::rows::{Payload, Place, Rows};
 use super::write::{Applied, Decision, WriteError};
-use crate::domain::change::{Change, Changed, Key, SealedBytes};
+use crate::domain::change::{Change, Changed, Key, Object, SealedData};
 use crate::domain::id::Entropy;
 use crate::domain::meta::{Stamp, Version};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::time::Clock;
 use crate::domain::view::View;
-use crate::seal::keyring::Keyring;
+use crate::seal::envelope::OpenError;
+use crate::seal::keyring::{KeyChange, KeyId, KeyRow, Keyring};
 
 /// Payloads are written once with their object and never changed, so all have one version.
 pub(crate) const PAYLOAD_VERSION: u64 = 1;
@@ -43,12 +44,14 @@ pub(super) struct Draft {
     bytes: usize,
     /// Where each touched object lay before, in the order of the touches.
     before: Vec<(Key, Option<Place>)>,
+    /// Changes of the ring, in their order.
+    pub(super) key_changes: Vec<KeyChange>,
 }
 
 impl Draft {
     /// True when there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
-        self.puts.is_empty() && self.removes.is_empty()
+        self.puts.is_empty() && self.removes.is_empty() && self.key_changes.is_empty()
     }
 
     /// About how many bytes there are to write.
@@ -68,13 +71,14 @@ impl Decider {
         let version = Version { index: self.view.version().index + 1 };
         let stamp = Stamp { version, now: self.clock.now() };
         let decided = catch_unwind(AssertUnwindSafe(|| decide(&self.view, stamp)));
-        let changes = decided.unwrap_or_else(|_| {
+        let mut changes = decided.unwrap_or_else(|_| {
             // The panic itself has been printed; the write is the one thing that is lost.
             Err(Refusal::front(Reason::Unknown, "internal error: the request could not be decided"))
         })?;
         if changes.is_empty() {
-            return Ok(Applied { version: self.view.version(), changed: Vec::new() });
+            return Ok(Applied { version: self.view.version(), changed: Vec::new(), resealed: 0 });
         }
+        self.renew_keys(&mut changes)?;
         let changed = self.view.apply(&changes, stamp);
         changed.iter().for_each(|item| self.place(item));
         for change in changes {
@@ -83,46 +87,117 @@ impl Decider {
             }
         }
         self.draft.changed.extend(changed.iter().cloned());
-        Ok(Applied { version, changed })
+        Ok(Applied { version, changed, resealed: 0 })
+    }
+
+    /// A payload that was sealed before a rotation, and comes after it, gets its key sealed anew.
+    fn renew_keys(&self, changes: &mut [Change]) -> Result<(), WriteError> {
+        for change in changes {
+            let Change::PutPayload(key, sealed) = change else { continue };
+            if Keyring::key_of(&sealed.key).is_ok_and(|id| !self.keyring.is_old(id)) {
+                continue;
+            }
+            let value = codec::payload_value(key, PAYLOAD_VERSION);
+            let renewed = self.keyring.rewrap(value, &sealed.key, &*self.entropy);
+            sealed.key = renewed.map_err(|_| {
+                Refusal::front(Reason::Unknown, "the keys were rotated meanwhile; try again")
+            })?;
+        }
+        Ok(())
     }
 
     /// Seals an object as a write leaves it, or takes out one that the write removes.
     fn place(&mut self, item: &Changed) {
-        let Decider { rows, keyring, entropy, draft, .. } = self;
+        let rows = self.rows.clone();
         let mut rows = rows.write().expect("no writer of the rows panics");
         let key = item.key;
         let before = rows.place(&key);
-        draft.before.push((key, before));
-        let Some(object) = &item.new else {
-            if let Some(place) = before {
-                for row in [place.row, Rows::payload_row(place.row)] {
-                    draft.puts.remove(&row);
-                    draft.removes.push(row);
-                }
-            }
-            rows.set(keyring, key, None);
+        if let Some(object) = &item.new {
+            let row = before.as_ref().map_or_else(|| rows.next_row(), |place| place.row);
+            let payload = before.and_then(|place| place.payload);
+            self.put_object(&mut rows, object, row, item.version.index, payload);
             return;
-        };
-        let row = before.map_or_else(|| rows.next_row(), |place| place.row);
-        let payload = before.and_then(|place| place.payload);
-        let version = item.version.index;
-        let value = codec::object_value(&key, version);
-        let sealed = keyring.seal(value, &codec::encode(object), &**entropy).0;
-        draft.put(Row::new(row, key, version, sealed));
-        rows.set(keyring, key, Some(Place { row, version, payload }));
+        }
+        if let Some(place) = &before {
+            for row in [place.row, Rows::payload_row(place.row)] {
+                self.draft.puts.remove(&row);
+                self.draft.removes.push(row);
+            }
+        }
+        self.draft.before.push((key, before));
+        rows.set(&self.keyring, key, None);
     }
 
     /// Puts a payload behind its object, which is there already or of the same write.
-    fn place_payload(&mut self, key: Key, sealed: SealedBytes) {
-        let Decider { rows, keyring, draft, .. } = self;
+    fn place_payload(&mut self, key: Key, sealed: SealedData) {
+        let rows = self.rows.clone();
         let mut rows = rows.write().expect("no writer of the rows panics");
         // The write may have removed the object again.
-        let Some(place) = rows.place(&key) else { return };
-        if place.payload.is_none() {
-            draft.before.push((key, Some(place)));
-            rows.set(keyring, key, Some(Place { payload: Some(PAYLOAD_VERSION), ..place }));
+        let (Some(place), Some(object)) = (rows.place(&key), self.view.object(key)) else { return };
+        let payload = Payload { version: PAYLOAD_VERSION, key: sealed.key.into() };
+        self.put_object(&mut rows, &object, place.row, place.version, Some(payload));
+        let row = Rows::payload_row(place.row);
+        self.draft.put(Row::new(row, key, PAYLOAD_VERSION, sealed.bytes));
+    }
+
+    /// Seals an object into its row, with the key of its payload beside it.
+    fn put_object(
+        &mut self,
+        rows: &mut Rows,
+        object: &Object,
+        row: i64,
+        version: u64,
+        payload: Option<Payload>,
+    ) {
+        let Decider { keyring, entropy, draft, .. } = self;
+        let key = object.key();
+        let value = codec::object_value(&key, version);
+        let sealed = keyring.seal(value, &codec::encode(object), &**entropy);
+        let mut put = Row::new(row, key, version, sealed);
+        put.data_key = payload.as_ref().map(|payload| payload.key.clone());
+        let epoch = KeyId(put.key_id);
+        draft.before.push((key, rows.place(&key)));
+        draft.put(put);
+        rows.set(keyring, key, Some(Place { row, version, epoch, payload }));
+    }
+
+    /// Writes an index that changes no object, for what becomes durable beside objects.
+    fn count_up(&mut self) {
+        let version = Version { index: self.view.version().index + 1 };
+        self.view.load_version(version);
+    }
+
+    /// Changes the ring. What is sealed from now on is sealed as the change says.
+    pub(super) fn change_keys(&mut self, change: impl FnOnce(&Keyring) -> KeyChange) {
+        self.count_up();
+        self.draft.key_changes.push(change(&self.keyring));
+    }
+
+    /// Seals some of what needs keys from before a rotation with the newest ones; no payload is
+    /// touched. Answers how many objects that were.
+    ///
+    /// # Errors
+    /// The key of a payload does not open.
+    pub(super) fn reseal(&mut self, count_max: usize) -> Result<usize, OpenError> {
+        let rows = self.rows.clone();
+        let mut rows = rows.write().expect("no writer of the rows panics");
+        let old = rows.old(&self.keyring, count_max);
+        for key in &old {
+            let (Some(place), Some(object)) = (rows.place(key), self.view.object(*key)) else {
+                continue;
+            };
+            let rewrap = |payload: Payload| {
+                let value = codec::payload_value(key, payload.version);
+                let key = self.keyring.rewrap(value, &payload.key, &*self.entropy)?;
+                Ok(Payload { key: key.into(), ..payload })
+            };
+            let payload = place.payload.map(rewrap).transpose()?;
+            self.put_object(&mut rows, &object, place.row, place.version, payload);
         }
-        draft.put(Row::new(Rows::payload_row(place.row), key, PAYLOAD_VERSION, sealed.0));
+        if !old.is_empty() {
+            self.count_up();
+        }
+        Ok(old.len())
     }
 
     /// Ends a draft: what is decided from now on belongs to the next one.
@@ -134,19 +209,33 @@ impl Decider {
     pub(super) fn batch(&self, draft: &mut Draft) -> Batch {
         let version = self.view.version().index;
         let digest = self.rows.read().expect("no writer of the rows panics").digest();
+        let mut key_puts: BTreeMap<KeyId, KeyRow> = BTreeMap::new();
+        let mut key_removes = Vec::new();
+        for change in &draft.key_changes {
+            key_puts.extend(change.puts.iter().map(|row| (row.id, row.clone())));
+            key_puts.retain(|id, _| !change.removes.contains(id));
+            key_removes.extend_from_slice(&change.removes);
+        }
         Batch {
             version,
+            key_puts: key_puts.into_values().collect(),
+            key_removes,
             puts: std::mem::take(&mut draft.puts).into_values().collect(),
             removes: std::mem::take(&mut draft.removes),
-            head: self.keyring.seal(codec::head_value(version), &digest, &*self.entropy).0,
+            head: self.keyring.seal(codec::head_value(version), &digest, &*self.entropy),
         }
     }
 
     /// Forgets drafts, the newest first, and goes back to the view before them.
     pub(super) fn undo(&mut self, drafts: impl IntoIterator<Item = Draft>, view: View) {
         let mut rows = self.rows.write().expect("no writer of the rows panics");
-        for (key, place) in drafts.into_iter().flat_map(|draft| draft.before.into_iter().rev()) {
-            rows.set(&self.keyring, key, place);
+        for draft in drafts {
+            for (key, place) in draft.before.into_iter().rev() {
+                rows.set(&self.keyring, key, place);
+            }
+            for change in draft.key_changes.into_iter().rev() {
+                self.keyring.undo(change);
+            }
         }
         self.view = view;
     }

@@ -4,8 +4,10 @@
 //! behind the same trait; nothing above or below changes.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use crate::domain::change::Key;
+use crate::seal::keyring::{KeyId, KeyRow};
 
 /// A batch of row changes that becomes durable as a whole or not at all.
 #[derive(Debug, Default)]
@@ -18,6 +20,10 @@ pub struct Batch {
     pub removes: Vec<i64>,
     /// The sealed head of the store after the batch.
     pub head: Vec<u8>,
+    /// Keys of the ring to make or replace.
+    pub key_puts: Vec<KeyRow>,
+    /// Keys to remove, once the rows are put; one that a row still needs stays.
+    pub key_removes: Vec<KeyId>,
 }
 
 /// The row of an object, or of a payload.
@@ -33,6 +39,8 @@ pub struct Row {
     pub key_id: u32,
     /// The sealed value.
     pub sealed: Vec<u8>,
+    /// The sealed key of its payload, when it is an object that has one.
+    pub data_key: Option<Arc<[u8]>>,
 }
 
 /// A batch is not durable, or not known to be.

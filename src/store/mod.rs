@@ -16,7 +16,8 @@
 //! | objects | memory (the view) and, sealed, a row each |
 //! | payloads of secrets and configs, the root's signing key | sealed rows only; read one by one when needed |
 //! | which row an object lies in | memory only, found again at every start |
-//! | keys | sealed under the unlock key; open in the seal's memory while the process runs |
+//! | keys of payloads | sealed in the row of their object, and so in memory |
+//! | other keys | sealed under the lock key or each other; open in the seal's memory while the process runs |
 //!
 //! Every row is opened at the start, and a keyed digest over all rows is compared: a row that was
 //! changed, swapped, rolled back, added or removed is named, and stops the start.
@@ -32,20 +33,22 @@ mod rows;
 mod sqlite;
 mod write;
 
+use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
 use tokio::sync::{broadcast, mpsc};
 
-pub use open::{Config, OpenError, open};
+pub use open::{Config, OpenError, Unlock, forget, open};
 pub use write::{Applied, Decision, WriteError};
 
-use crate::domain::change::{Change, Changed, Key, SealedBytes};
-use crate::domain::id::{ConfigId, Entropy};
+use crate::domain::change::{Change, Changed, Key, SealedData};
+use crate::domain::id::{ConfigId, Entropy, Stream};
 use crate::domain::meta::Stamp;
 use crate::domain::refusal::Refusal;
 use crate::domain::view::View;
 use crate::seal::keyring::Keyring;
 use crate::seal::secret::SecretBytes;
+use crate::seal::unlock::{Chain, Salt, UnlockError, UnlockKey};
 
 /// Commits that a slow subscriber may be behind before it has to look at everything anew.
 const COMMITS_BEHIND_MAX: usize = 256;
@@ -63,6 +66,11 @@ struct Inner {
     queue: mpsc::Sender<write::Proposal>,
     commits: broadcast::Sender<Arc<Commit>>,
     database: sqlite::Database,
+    /// Held while keys are changed, which takes several writes.
+    rotation: tokio::sync::Mutex<()>,
+    /// Where a lock key comes from when users do not keep it.
+    chain: Arc<Chain>,
+    salt: Salt,
 }
 
 /// What one batch of writes changed. The view is that after the batch.
@@ -102,6 +110,26 @@ pub enum PayloadError {
 }
 
 impl Store {
+    /// What stands for a store that users have locked: nothing can be seen in it or written to it.
+    pub fn locked(entropy: &dyn Entropy) -> Store {
+        // Keys that seal nothing: there is no store for them.
+        let mut nothing = [0; 32];
+        entropy.fill(Stream::Key, &mut nothing);
+        let (keyring, _) = Keyring::make("", UnlockKey::from_bytes(nothing), 0, entropy);
+        let inner = Inner {
+            view: RwLock::new(View::locked()),
+            rows: Arc::default(),
+            keyring: Arc::new(keyring),
+            queue: mpsc::channel(1).0,
+            commits: broadcast::Sender::new(1),
+            database: sqlite::Database::closed(),
+            rotation: tokio::sync::Mutex::new(()),
+            chain: Arc::new(Chain::new(Vec::new(), PathBuf::new())),
+            salt: Salt([0; 16]),
+        };
+        Store { inner: Arc::new(inner) }
+    }
+
     /// The cluster as of the last commit.
     pub fn view(&self) -> View {
         self.inner.view.read().expect("no writer of the view panics").clone()
@@ -140,10 +168,10 @@ impl Store {
         let place = self.place(&key);
         // A removal that is decided and not durable has taken the place already; the row may come
         // back, so it is looked for. That takes longer, and is rare.
-        let row = place.map(|place| place.row);
+        let row = place.as_ref().map(|place| place.row);
         let row = self.inner.database.payload(key, row).await.map_err(PayloadError::Read)?;
-        let Some((row_version, sealed)) = row else {
-            let is_lost = place.is_some_and(|place| place.payload.is_some());
+        let Some(sqlite::PayloadRow { version: row_version, sealed, data_key }) = row else {
+            let is_lost = place.as_ref().is_some_and(|place| place.payload.is_some());
             // A removal in between is no loss.
             if is_lost && self.place(&key) == place {
                 let (kind, id) = (key.kind().word(), key.id().to_owned());
@@ -152,7 +180,7 @@ impl Store {
             return Ok(None);
         };
         let value = codec::payload_value(&key, row_version);
-        match self.inner.keyring.open_value(value, &sealed) {
+        match self.inner.keyring.open_payload(value, &sealed, &data_key) {
             Ok(plain) => Ok(Some(plain)),
             Err(source) => {
                 let (kind, id) = (key.kind().word(), key.id().to_owned());
@@ -175,15 +203,76 @@ impl Store {
     }
 
     /// Seals a payload on its way in, for the write that will carry it.
-    pub fn seal_payload(
-        &self,
-        key: &Key,
-        data: &SecretBytes,
-        entropy: &dyn Entropy,
-    ) -> SealedBytes {
+    pub fn seal_payload(&self, key: &Key, data: &SecretBytes, entropy: &dyn Entropy) -> SealedData {
         // A door: plain bytes into the cipher.
         let value = codec::payload_value(key, draft::PAYLOAD_VERSION);
-        self.inner.keyring.seal(value, data.expose(), entropy)
+        self.inner.keyring.seal_payload(value, data.expose(), entropy)
+    }
+
+    /// Changes the keys of the ring, in a write of its own. Answers how many objects were sealed
+    /// anew.
+    async fn change_keys(&self, change: write::KeyWork) -> Result<usize, WriteError> {
+        write::submit_keys(&self.inner.queue, change).await
+    }
+
+    /// Makes new keys and seals with them what the old ones sealed, a few objects in a write, until
+    /// the old ones can be dropped. Whatever step a crash comes after, [`Store::finish_rotation`] goes
+    /// on from there.
+    ///
+    /// # Errors
+    /// The store fails; what was done stays.
+    pub async fn rotate_keys(&self) -> Result<(), WriteError> {
+        // Two rotations at once would be one with two sets of keys.
+        let _alone = self.inner.rotation.lock().await;
+        if !self.inner.keyring.is_rotating() {
+            self.change_keys(write::KeyWork::Rotate).await?;
+        }
+        self.reseal_all().await
+    }
+
+    /// Goes on with a rotation that was begun before the last stop.
+    ///
+    /// # Errors
+    /// As [`Store::rotate_keys`].
+    pub async fn finish_rotation(&self) -> Result<(), WriteError> {
+        let _alone = self.inner.rotation.lock().await;
+        if self.inner.keyring.is_rotating() { self.reseal_all().await } else { Ok(()) }
+    }
+
+    async fn reseal_all(&self) -> Result<(), WriteError> {
+        while self.change_keys(write::KeyWork::Reseal).await? > 0 {}
+        self.change_keys(write::KeyWork::DropOld).await.map(|_| ())
+    }
+
+    /// Seals the ring under another lock key, which the next start needs.
+    async fn relock(&self, lock: UnlockKey) -> Result<(), WriteError> {
+        let _alone = self.inner.rotation.lock().await;
+        self.change_keys(write::KeyWork::Relock(lock)).await.map(|_| ())
+    }
+
+    /// As [`Store::write`]; if the decision changes anything, the ring is sealed under another lock
+    /// key in the same write.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn write_and_relock<F>(
+        &self,
+        decide: F,
+        lock: UnlockKey,
+    ) -> Result<Applied, WriteError>
+    where
+        F: FnOnce(&View, Stamp) -> Result<Vec<Change>, Refusal> + Send + 'static,
+    {
+        let _alone = self.inner.rotation.lock().await;
+        write::submit_and_relock(&self.inner.queue, Box::new(decide), lock).await
+    }
+
+    /// The key of the first provider that has one. May take as long as a provider does.
+    ///
+    /// # Errors
+    /// None has one, or one fails.
+    pub fn provided_key(&self) -> Result<UnlockKey, UnlockError> {
+        self.inner.chain.first(&self.inner.salt)
     }
 
     /// The keys, for fingerprints.

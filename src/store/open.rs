@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::draft::{Decider, Draft, PAYLOAD_VERSION};
-use super::rows::{Place, Rows};
+use super::rows::{Payload, Place, Rows};
 use super::sqlite::{
     Database, HEAD_KIND, HEAD_ROW, LoadedRow, Sqlite, for_each_row, key_id, options,
 };
@@ -26,7 +26,7 @@ use crate::domain::time::Clock;
 use crate::domain::view::View;
 use crate::seal::keyring::{KeyId, KeyRow, Keyring, KeyringError};
 use crate::seal::secret::SecretBytes;
-use crate::seal::unlock::UnlockKey;
+use crate::seal::unlock::{Chain, Salt, UnlockError, UnlockKey};
 
 /// The schema, by numbered steps. A step that was released never changes.
 const MIGRATIONS: &[(i64, &str, &str)] =
@@ -68,6 +68,9 @@ pub enum OpenError {
     /// The keys cannot be opened.
     #[error("opening the keyring of the store")]
     Keyring(#[from] KeyringError),
+    /// No key to open them with can be had.
+    #[error("unlocking the store")]
+    Unlock(#[from] UnlockError),
     /// A row is not as it was written.
     #[error("row {row} of {table}, {kind} {id}, is damaged: {why}")]
     Damaged {
@@ -87,6 +90,20 @@ pub enum OpenError {
     Head(String),
 }
 
+/// What a store is opened with.
+pub struct Unlock {
+    /// The keys that providers have.
+    pub chain: Arc<Chain>,
+    /// A key that a user typed, for a store that only users can open.
+    pub typed: Option<UnlockKey>,
+}
+
+impl From<Arc<Chain>> for Unlock {
+    fn from(chain: Arc<Chain>) -> Unlock {
+        Unlock { chain, typed: None }
+    }
+}
+
 /// Opens the store, or makes a new one. Returns the writer's task too: it ends once `stop` is
 /// called and all that waited is written.
 ///
@@ -94,7 +111,7 @@ pub enum OpenError {
 /// See [`OpenError`].
 pub async fn open(
     config: &Config,
-    unlock: &UnlockKey,
+    unlock: Unlock,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     stop: CancellationToken,
@@ -103,16 +120,17 @@ pub async fn open(
     let path = config.data_dir.join("purser.db");
     let mut connection = options(&path).connect().await?;
     migrate(&mut connection).await?;
-    let (store_id, keyring) = match read_store_id(&mut connection).await? {
-        Some(store_id) => {
-            let keyring = open_keyring(&mut connection, &store_id, unlock).await?;
-            (store_id, keyring)
-        }
-        None => {
-            check_empty(&mut connection).await?;
-            make(&mut connection, unlock, &*entropy).await?
-        }
-    };
+    let Unlock { chain, typed } = unlock;
+    if read_store_id(&mut connection).await?.is_none() {
+        check_empty(&mut connection).await?;
+        let now = clock.now().unix_seconds().cast_unsigned();
+        make(&mut connection, &chain, now, &*entropy).await?;
+    }
+    let salt = read_salt(&mut connection).await?;
+    let store_id = read_store_id(&mut connection).await?;
+    let store_id = store_id.ok_or_else(|| OpenError::Head("its head is missing".into()))?;
+    let rows = read_key_rows(&mut connection).await?;
+    let (keyring, better) = open_keyring(&store_id, &rows, &chain, &salt, typed)?;
     let keyring = Arc::new(keyring);
     let (view, rows) = load(&mut connection, &keyring).await?;
     let rows = Arc::new(RwLock::new(rows));
@@ -127,6 +145,9 @@ pub async fn open(
             queue,
             commits: broadcast::Sender::new(COMMITS_BEHIND_MAX),
             database,
+            rotation: tokio::sync::Mutex::new(()),
+            chain,
+            salt,
         }),
     };
     let decider = Decider { view, rows, keyring, clock, entropy, draft: Draft::default() };
@@ -135,7 +156,30 @@ pub async fn open(
         writer.run(stop).await;
         drop(lock);
     });
+    if let Some(better) = better
+        && let Err(error) = store.relock(better).await
+    {
+        tracing::warn!(%error, "the keys stay under the provider they were under");
+    }
     Ok((store, task))
+}
+
+/// Forgets a store, whoever can open it: its files are removed. What was in them was sealed, and its key is gone.
+///
+/// # Errors
+/// Another process has it, or a file cannot be removed.
+pub fn forget(config: &Config) -> Result<(), OpenError> {
+    let _lock = lock(&config.data_dir)?;
+    for name in ["purser.db-wal", "purser.db-shm", "purser.db"] {
+        let path = config.data_dir.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(OpenError::Io { path, source: error });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Takes the directory for this process alone, for as long as the file is open.
@@ -198,17 +242,25 @@ async fn check_empty(connection: &mut SqliteConnection) -> Result<(), OpenError>
 /// Makes the keys and the head of a new store, in one transaction.
 async fn make(
     connection: &mut SqliteConnection,
-    unlock: &UnlockKey,
+    chain: &Chain,
+    now: u64,
     entropy: &dyn Entropy,
-) -> Result<(String, Keyring), OpenError> {
+) -> Result<(), OpenError> {
+    let salt = Salt::make(entropy);
+    let lock = chain.first(&salt)?;
     let store_id = Id::<crate::domain::id::ClusterKind>::make(entropy).to_string();
-    let (keyring, key_rows) = Keyring::make(&store_id, unlock, entropy);
-    let head = keyring.seal(codec::head_value(0), &Rows::default().digest(), entropy).0;
+    let (keyring, key_rows) = Keyring::make(&store_id, lock, now, entropy);
+    let head = keyring.seal(codec::head_value(0), &Rows::default().digest(), entropy);
     let mut transaction = sqlx::Connection::begin(connection).await?;
+    sqlx::query("INSERT INTO lock(id, salt) VALUES (1, ?)")
+        .bind(salt.0.to_vec())
+        .execute(&mut *transaction)
+        .await?;
     for row in key_rows {
-        sqlx::query("INSERT INTO keyring(id, usage, sealed) VALUES (?, ?, ?)")
+        sqlx::query("INSERT INTO keyring(id, usage, made_at, sealed) VALUES (?, ?, ?, ?)")
             .bind(i64::from(row.id.0))
             .bind(i64::from(row.usage))
+            .bind(row.made_at.cast_signed())
             .bind(row.sealed)
             .execute(&mut *transaction)
             .await?;
@@ -224,16 +276,34 @@ async fn make(
         .execute(&mut *transaction)
         .await?;
     transaction.commit().await?;
-    Ok((store_id, keyring))
+    Ok(())
 }
 
-async fn open_keyring(
-    connection: &mut SqliteConnection,
+/// The keyring, and the key of a provider that comes before the one it opened with.
+fn open_keyring(
     store_id: &str,
-    unlock: &UnlockKey,
-) -> Result<Keyring, OpenError> {
+    rows: &[KeyRow],
+    chain: &Chain,
+    salt: &Salt,
+    typed: Option<UnlockKey>,
+) -> Result<(Keyring, Option<UnlockKey>), OpenError> {
+    match typed {
+        Some(key) => Ok((Keyring::open(store_id, key, rows)?, None)),
+        None if Keyring::is_autolocked(rows) => Err(KeyringError::Locked.into()),
+        None => Ok(chain.open(salt, |key| Keyring::open(store_id, key, rows))??),
+    }
+}
+
+async fn read_salt(connection: &mut SqliteConnection) -> Result<Salt, OpenError> {
+    let row = sqlx::query("SELECT salt FROM lock WHERE id = 1").fetch_optional(connection).await?;
+    let salt: Option<Vec<u8>> = row.map(|row| row.try_get(0)).transpose()?;
+    let salt = salt.and_then(|salt| salt.try_into().ok());
+    salt.map(Salt).ok_or_else(|| OpenError::Head("its salt is missing".into()))
+}
+
+async fn read_key_rows(connection: &mut SqliteConnection) -> Result<Vec<KeyRow>, OpenError> {
     let mut rows = Vec::new();
-    for row in sqlx::query("SELECT id, usage, sealed FROM keyring ORDER BY id")
+    for row in sqlx::query("SELECT id, usage, made_at, sealed FROM keyring ORDER BY id")
         .fetch_all(connection)
         .await?
     {
@@ -248,10 +318,11 @@ async fn open_keyring(
         rows.push(KeyRow {
             id: KeyId(u32::try_from(id).map_err(|_| out_of_range())?),
             usage: u8::try_from(usage).map_err(|_| out_of_range())?,
-            sealed: row.try_get(2)?,
+            made_at: row.try_get::<i64, _>(2)?.cast_unsigned(),
+            sealed: row.try_get(3)?,
         });
     }
-    Ok(Keyring::open(store_id, unlock, &rows)?)
+    Ok(rows)
 }
 
 /// Opens every row. The first one that is not as it was written is named and ends the start.
@@ -261,6 +332,7 @@ async fn load(
 ) -> Result<(View, Rows), OpenError> {
     let mut loading = Loading::default();
     for_each_row(connection, |loaded| loading.row(keyring, &loaded)).await?;
+    loading.check_last()?;
     let Some((version, digest)) = loading.head else {
         return Err(OpenError::Head("its head is missing".into()));
     };
@@ -279,12 +351,15 @@ struct Loading {
     head: Option<(u64, SecretBytes)>,
     view: View,
     rows: Rows,
-    /// The object that was read last; its payload comes next.
-    last: Option<(i64, Key)>,
+    /// The object that was read last, with the key of its payload, which comes next.
+    last: Option<(i64, Key, Option<Vec<u8>>)>,
 }
 
 impl Loading {
     fn row(&mut self, keyring: &Keyring, loaded: &LoadedRow) -> Result<(), OpenError> {
+        if loaded.row % 2 == 0 {
+            self.check_last()?;
+        }
         match loaded.row {
             HEAD_ROW => self.head(keyring, loaded),
             row if row % 2 == 0 => self.object(keyring, loaded),
@@ -309,27 +384,44 @@ impl Loading {
         if object.key() != key || self.rows.place(&key).is_some() {
             return Err(damaged(loaded, "it is there twice, or under another id"));
         }
-        let place = Place { row: loaded.row, version: loaded.version, payload: None };
+        let epoch = KeyId(key_id(&loaded.sealed));
+        let place = Place { row: loaded.row, version: loaded.version, epoch, payload: None };
         self.rows.set(keyring, key, Some(place));
         self.view.load(&object);
-        self.last = Some((loaded.row, key));
+        self.last = Some((loaded.row, key, loaded.data_key.clone()));
         Ok(())
+    }
+
+    /// An object with a key for a payload has one.
+    fn check_last(&mut self) -> Result<(), OpenError> {
+        match self.last.take() {
+            Some((row, key, Some(_))) => {
+                Err(OpenError::Head(format!("the payload of row {row}, {}, is missing", key.id())))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn payload(&mut self, keyring: &Keyring, loaded: &LoadedRow) -> Result<(), OpenError> {
         let key = key_of(loaded)?;
-        open_row(keyring, loaded, codec::payload_value(&key, loaded.version))?;
-        let of = self.last.take().filter(|(row, _)| Rows::payload_row(*row) == loaded.row);
-        let place = match of {
-            Some((_, of)) if of == key => self.rows.place(&key),
+        let of = self.last.take().filter(|(row, ..)| Rows::payload_row(*row) == loaded.row);
+        let (place, data_key) = match of {
+            Some((_, of, data_key)) if of == key => (self.rows.place(&key), data_key),
             Some(_) => return Err(damaged(loaded, "it is the payload of another object")),
-            None => None,
+            None => (None, None),
         };
         let place = place.ok_or_else(|| damaged(loaded, "its object is missing"))?;
+        let data_key = data_key.ok_or_else(|| damaged(loaded, "its key is missing"))?;
+        let value = codec::payload_value(&key, loaded.version);
+        keyring
+            .open_payload(value, &loaded.sealed, &data_key)
+            .map_err(|error| damaged(loaded, &error.to_string()))?;
+        check_key_id(loaded)?;
         if loaded.version != PAYLOAD_VERSION {
             return Err(damaged(loaded, "it has an impossible version"));
         }
-        self.rows.set(keyring, key, Some(Place { payload: Some(PAYLOAD_VERSION), ..place }));
+        let payload = Some(Payload { version: PAYLOAD_VERSION, key: data_key.into() });
+        self.rows.set(keyring, key, Some(Place { payload, ..place }));
         Ok(())
     }
 }
@@ -357,10 +449,15 @@ fn open_row(
     let plain = keyring
         .open_value(value, &loaded.sealed)
         .map_err(|error| damaged(loaded, &error.to_string()))?;
+    check_key_id(loaded)?;
+    Ok(plain)
+}
+
+fn check_key_id(loaded: &LoadedRow) -> Result<(), OpenError> {
     if i64::from(key_id(&loaded.sealed)) != loaded.key_id {
         return Err(damaged(loaded, "it names another key than the one it is sealed with"));
     }
-    Ok(plain)
+    Ok(())
 }
 
 fn damaged(loaded: &LoadedRow, why: &str) -> OpenError {

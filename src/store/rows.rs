@@ -5,21 +5,42 @@
 //! that the sealed head holds: a row removed, or put back as it was, is noticed.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::domain::change::Key;
-use crate::seal::keyring::Keyring;
+use crate::seal::keyring::{KeyId, Keyring};
 
 /// Bytes of a digest.
 pub(super) const DIGEST_LEN: usize = 32;
 
 /// One row as the digest sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     pub row: i64,
     /// Version that the object row is sealed for.
     pub version: u64,
-    /// Version that the payload row is sealed for, when there is one.
-    pub payload: Option<u64>,
+    /// The epoch key that it is sealed with.
+    pub epoch: KeyId,
+    /// The payload behind it, when there is one.
+    pub payload: Option<Payload>,
+}
+
+/// The payload of an object, as far as it is known without opening it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Payload {
+    /// Version that its row is sealed for.
+    pub version: u64,
+    /// Its key, sealed under a ring key.
+    pub key: Arc<[u8]>,
+}
+
+impl Place {
+    /// True when keys from before a rotation are needed to read it.
+    fn is_old(&self, keyring: &Keyring) -> bool {
+        let ring_key = |payload: &Payload| Keyring::key_of(&payload.key).unwrap_or(KeyId::DATA);
+        keyring.is_old(self.epoch)
+            || self.payload.as_ref().is_some_and(|payload| keyring.is_old(ring_key(payload)))
+    }
 }
 
 /// Where everything lies.
@@ -32,7 +53,7 @@ pub(super) struct Rows {
 
 impl Rows {
     pub(super) fn place(&self, key: &Key) -> Option<Place> {
-        self.places.get(key).copied()
+        self.places.get(key).cloned()
     }
 
     /// A number for a new object's row, after all before it. It is even; 0 is that of the head.
@@ -46,8 +67,15 @@ impl Rows {
         row + 1
     }
 
+    /// Some of the objects that keys from before a rotation are needed for.
+    pub(super) fn old(&self, keyring: &Keyring, count_max: usize) -> Vec<Key> {
+        let places = self.places.iter().filter(|(_, place)| place.is_old(keyring));
+        places.map(|(key, _)| *key).take(count_max).collect()
+    }
+
     /// Records where an object lies now. `None`: nowhere.
     pub(super) fn set(&mut self, keyring: &Keyring, key: Key, place: Option<Place>) {
+        let new = place.as_ref().map(|place| describe(&key, place));
         let old = match place {
             Some(place) => {
                 self.last_row = self.last_row.max(place.row);
@@ -55,8 +83,9 @@ impl Rows {
             }
             None => self.places.remove(&key),
         };
-        for changed in [old, place].into_iter().flatten() {
-            let mark = keyring.mark(&describe(&key, changed));
+        let old = old.map(|place| describe(&key, &place));
+        for changed in [old, new].into_iter().flatten() {
+            let mark = keyring.mark(&changed);
             self.digest.iter_mut().zip(mark).for_each(|(sum, byte)| *sum ^= byte);
         }
     }
@@ -66,12 +95,13 @@ impl Rows {
     }
 }
 
-fn describe(key: &Key, place: Place) -> Vec<u8> {
+fn describe(key: &Key, place: &Place) -> Vec<u8> {
+    let payload = place.payload.as_ref().map_or(0, |payload| payload.version);
     let mut text = Vec::with_capacity(64);
     text.push(key.kind() as u8);
     text.extend_from_slice(key.id().as_bytes());
     text.extend_from_slice(&place.row.to_be_bytes());
     text.extend_from_slice(&place.version.to_be_bytes());
-    text.extend_from_slice(&place.payload.unwrap_or(0).to_be_bytes());
+    text.extend_from_slice(&payload.to_be_bytes());
     text
 }

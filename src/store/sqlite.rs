@@ -19,7 +19,7 @@ pub(super) const HEAD_ROW: i64 = 0;
 /// It is of no kind that an object has.
 pub(super) const HEAD_KIND: i64 = 0;
 
-/// Rows in one statement. A row takes six parameters of SQLite's 32,766.
+/// Rows in one statement. A row takes seven parameters of SQLite's 32,766.
 const STATEMENT_ROWS_MAX: usize = 512;
 
 /// Batches up to this many rows keep their prepared statement; larger ones are rare and each of a
@@ -62,29 +62,50 @@ impl Database {
         Database(Arc::new(Mutex::new(Some(connection))))
     }
 
-    /// The version and sealed bytes of the payload of an object that lies in `row`; without a row it
-    /// is looked for.
+    /// One that cannot be read.
+    pub(super) fn closed() -> Database {
+        Database(Arc::new(Mutex::new(None)))
+    }
+
+    /// The payload of an object that lies in `row`, with its key; without a row it is looked for.
     pub(super) async fn payload(
         &self,
         key: Key,
         row: Option<i64>,
-    ) -> Result<Option<(u64, Vec<u8>)>, LogError> {
+    ) -> Result<Option<PayloadRow>, LogError> {
         let mut connection = self.0.lock().await;
         let connection = connection.as_mut().ok_or(LogError::Closed)?;
         let query = match row {
-            Some(row) => sqlx::query("SELECT version, sealed FROM objects WHERE row = ?")
-                .bind(Rows::payload_row(row)),
+            Some(row) => sqlx::query(
+                "SELECT p.version, p.sealed, o.data_key FROM objects p, objects o
+                     WHERE p.row = ? AND o.row = ?",
+            )
+            .bind(Rows::payload_row(row))
+            .bind(row),
             None => {
-                let sql =
-                    "SELECT version, sealed FROM objects WHERE row % 2 AND kind = ? AND id = ?";
+                let sql = "SELECT p.version, p.sealed, o.data_key FROM objects p
+                     JOIN objects o ON o.row = p.row - 1
+                     WHERE p.row % 2 AND p.kind = ? AND p.id = ?";
                 sqlx::query(sql).bind(key.kind() as i64).bind(key.id().to_owned())
             }
         };
         let row = query.fetch_optional(connection).await.map_err(LogError::Database)?;
         let Some(row) = row else { return Ok(None) };
-        let read = || Ok((row.try_get::<i64, _>(0)?.cast_unsigned(), row.try_get(1)?));
+        let read = || {
+            let version = row.try_get::<i64, _>(0)?.cast_unsigned();
+            let data_key = row.try_get::<Option<_>, _>(2)?.unwrap_or_default();
+            Ok(PayloadRow { version, sealed: row.try_get(1)?, data_key })
+        };
         read().map(Some).map_err(LogError::Database)
     }
+}
+
+/// A payload as it is stored.
+pub(super) struct PayloadRow {
+    pub version: u64,
+    pub sealed: Vec<u8>,
+    /// Its key, sealed; empty when its object has none, with which it does not open.
+    pub data_key: Vec<u8>,
 }
 
 /// Writes batches.
@@ -108,13 +129,21 @@ impl Sqlite {
         for row in batch.removes {
             query = query.bind(row);
         }
+        for key in batch.key_puts {
+            query = query
+                .bind(i64::from(key.id.0))
+                .bind(i64::from(key.usage))
+                .bind(key.made_at.cast_signed())
+                .bind(key.sealed);
+        }
         query = query
             .bind(HEAD_ROW)
             .bind(HEAD_KIND)
             .bind(self.store_id.clone())
             .bind(batch.version.cast_signed())
             .bind(i64::from(key_id(&batch.head)))
-            .bind(batch.head);
+            .bind(batch.head)
+            .bind(None::<Vec<u8>>);
         for row in batch.puts {
             query = query
                 .bind(row.row)
@@ -122,7 +151,12 @@ impl Sqlite {
                 .bind(row.key.id().to_owned())
                 .bind(row.version.cast_signed())
                 .bind(i64::from(row.key_id))
-                .bind(row.sealed);
+                .bind(row.sealed)
+                .bind(row.data_key.map(|key| key.to_vec()));
+        }
+        for id in batch.key_removes {
+            let name = id.0.to_be_bytes().to_vec();
+            query = query.bind(i64::from(id.0)).bind(i64::from(id.0)).bind(name);
         }
         let mut connection = self.database.0.lock().await;
         let connection = connection.as_mut().ok_or(LogError::Closed)?;
@@ -198,16 +232,24 @@ fn batch_sql(batch: &Batch) -> String {
         let marks = vec!["?"; chunk.len()].join(",");
         statements.push(format!("DELETE FROM objects WHERE row IN ({marks})"));
     }
+    if !batch.key_puts.is_empty() {
+        let marks = vec!["(?,?,?,?)"; batch.key_puts.len()].join(",");
+        statements.push(format!("REPLACE INTO keyring(id,usage,made_at,sealed) VALUES {marks}"));
+    }
     // The head goes first.
     let mut left = batch.puts.len() + 1;
     while left > 0 {
         let count = left.min(STATEMENT_ROWS_MAX);
-        let marks = vec!["(?,?,?,?,?,?)"; count].join(",");
+        let marks = vec!["(?,?,?,?,?,?,?)"; count].join(",");
         statements.push(format!(
-            "REPLACE INTO objects(row,kind,id,version,key_id,sealed) VALUES {marks}"
+            "REPLACE INTO objects(row,kind,id,version,key_id,sealed,data_key) VALUES {marks}"
         ));
         left -= count;
     }
+    // What needs a key keeps it, whatever was thought: an envelope names its key behind its format.
+    let remove = "DELETE FROM keyring WHERE id = ? AND NOT EXISTS \
+         (SELECT 1 FROM objects WHERE key_id = ? OR substr(data_key, 2, 4) = ?)";
+    statements.extend(batch.key_removes.iter().map(|_| remove.to_owned()));
     if let [statement] = &mut statements[..] {
         return std::mem::take(statement);
     }
@@ -222,6 +264,7 @@ pub(super) struct LoadedRow {
     pub version: u64,
     pub key_id: i64,
     pub sealed: Vec<u8>,
+    pub data_key: Option<Vec<u8>>,
 }
 
 /// Hands every row to `each`, by their numbers and a few at a time, so that large payloads are never
@@ -231,7 +274,7 @@ pub(super) async fn for_each_row<E: From<sqlx::Error>>(
     mut each: impl FnMut(LoadedRow) -> Result<(), E>,
 ) -> Result<(), E> {
     use futures_util::TryStreamExt as _;
-    let sql = "SELECT row, kind, id, version, key_id, sealed FROM objects ORDER BY row";
+    let sql = "SELECT row, kind, id, version, key_id, sealed, data_key FROM objects ORDER BY row";
     let mut rows = sqlx::query(sql).fetch(connection);
     while let Some(row) = rows.try_next().await? {
         each(LoadedRow {
@@ -241,6 +284,7 @@ pub(super) async fn for_each_row<E: From<sqlx::Error>>(
             version: row.try_get::<i64, _>(3)?.cast_unsigned(),
             key_id: row.try_get(4)?,
             sealed: row.try_get(5)?,
+            data_key: row.try_get(6)?,
         })?;
     }
     Ok(())
@@ -250,7 +294,7 @@ impl Row {
     /// A row for this value, its key id read from the envelope.
     pub(super) fn new(row: i64, key: Key, version: u64, sealed: Vec<u8>) -> Row {
         let key_id = key_id(&sealed);
-        Row { row, key, version, key_id, sealed }
+        Row { row, key, version, key_id, sealed, data_key: None }
     }
 }
 
@@ -275,7 +319,7 @@ mod tests {
             let batch = Batch { puts, removes: vec![2; removes], ..Default::default() };
             let sql = batch_sql(&batch);
             let marks = sql.matches('?').count();
-            assert_eq!(marks, batch.removes.len() + 6 * (batch.puts.len() + 1), "{sql}");
+            assert_eq!(marks, batch.removes.len() + 7 * (batch.puts.len() + 1), "{sql}");
             let found = sql.matches("REPLACE").count() + sql.matches("DELETE").count();
             assert_eq!(found, statements);
             let is_transaction = sql.starts_with("BEGIN IMMEDIATE;") && sql.ends_with(";COMMIT");

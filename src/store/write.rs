@@ -14,6 +14,8 @@ use crate::domain::change::{Change, Changed};
 use crate::domain::meta::{Stamp, Version};
 use crate::domain::refusal::Refusal;
 use crate::domain::view::View;
+use crate::seal::keyring::Keyring;
+use crate::seal::unlock::UnlockKey;
 
 /// Writes that wait at most; a request beyond them waits for its place in the queue.
 pub(super) const QUEUE_MAX: usize = 1024;
@@ -30,9 +32,31 @@ pub type Decision = Box<dyn FnOnce(&View, Stamp) -> Result<Vec<Change>, Refusal>
 
 /// A write and where its answer goes.
 pub(super) struct Proposal {
-    decide: Decision,
+    work: Work,
     answer: oneshot::Sender<Result<Applied, WriteError>>,
 }
+
+enum Work {
+    Decide(Decision),
+    Keys(KeyWork),
+    /// The lock key is for a decision that changes something.
+    DecideAndRelock(Decision, UnlockKey),
+}
+
+/// One step of changing the keys.
+pub(super) enum KeyWork {
+    /// Make new ones.
+    Rotate,
+    /// Seal some of what is sealed with old ones anew.
+    Reseal,
+    /// Drop the old ones, which nothing needs any more.
+    DropOld,
+    /// Seal the ring under another lock key.
+    Relock(UnlockKey),
+}
+
+/// Objects that are sealed anew in one write of a rotation: other writes come between two of them.
+const RESEAL_MAX: usize = 256;
 
 /// A write that is durable.
 #[derive(Debug, Clone)]
@@ -41,6 +65,8 @@ pub struct Applied {
     pub version: Version,
     /// What became of each object.
     pub changed: Vec<Changed>,
+    /// How many objects were sealed anew and are otherwise the same.
+    pub(super) resealed: usize,
 }
 
 /// A write that was not done.
@@ -61,8 +87,27 @@ pub(super) async fn submit(
     queue: &mpsc::Sender<Proposal>,
     decide: Decision,
 ) -> Result<Applied, WriteError> {
+    propose(queue, Work::Decide(decide)).await
+}
+
+pub(super) async fn submit_keys(
+    queue: &mpsc::Sender<Proposal>,
+    work: KeyWork,
+) -> Result<usize, WriteError> {
+    propose(queue, Work::Keys(work)).await.map(|applied| applied.resealed)
+}
+
+pub(super) async fn submit_and_relock(
+    queue: &mpsc::Sender<Proposal>,
+    decide: Decision,
+    lock: UnlockKey,
+) -> Result<Applied, WriteError> {
+    propose(queue, Work::DecideAndRelock(decide, lock)).await
+}
+
+async fn propose(queue: &mpsc::Sender<Proposal>, work: Work) -> Result<Applied, WriteError> {
     let (answer, answered) = oneshot::channel();
-    queue.send(Proposal { decide, answer }).await.map_err(|_| WriteError::Closed)?;
+    queue.send(Proposal { work, answer }).await.map_err(|_| WriteError::Closed)?;
     answered.await.map_err(|_| WriteError::Closed)?
 }
 
@@ -207,7 +252,42 @@ async fn grow(
 
 impl Decider {
     fn answer(&mut self, proposal: Proposal) -> Decided {
-        Decided { answer: proposal.answer, outcome: self.decide(proposal.decide) }
+        let outcome = match proposal.work {
+            Work::Decide(decide) => self.decide(decide),
+            Work::Keys(work) => self.work_on_keys(work),
+            Work::DecideAndRelock(decide, lock) => match self.decide(decide) {
+                Ok(applied) if !applied.changed.is_empty() => {
+                    self.work_on_keys(KeyWork::Relock(lock)).map(|_| applied)
+                }
+                decided => decided,
+            },
+        };
+        Decided { answer: proposal.answer, outcome }
+    }
+
+    fn work_on_keys(&mut self, work: KeyWork) -> Result<Applied, WriteError> {
+        let entropy = self.entropy.clone();
+        let now = self.clock.now().unix_seconds().cast_unsigned();
+        let resealed = match work {
+            KeyWork::Reseal => {
+                // A key that opened at the start and does not any more: nobody can say why.
+                let resealed = self.reseal(RESEAL_MAX);
+                resealed.map_err(|error| WriteError::Failed(error.to_string()))?
+            }
+            KeyWork::Rotate => {
+                self.change_keys(|ring| ring.rotate(now, &*entropy));
+                0
+            }
+            KeyWork::DropOld => {
+                self.change_keys(Keyring::drop_old);
+                0
+            }
+            KeyWork::Relock(lock) => {
+                self.change_keys(|ring| ring.relock(lock, &*entropy));
+                0
+            }
+        };
+        Ok(Applied { version: self.view.version(), changed: Vec::new(), resealed })
     }
 }
 
@@ -243,12 +323,10 @@ mod tests {
     use super::super::log::Batch;
     use super::super::rows::Rows;
     use super::*;
-    use crate::domain::change::{Key, SealedBytes};
+    use crate::domain::change::Key;
     use crate::domain::id::{Entropy, SecretId, Stream};
     use crate::domain::secret::{Fingerprint, Secret, SecretSpec};
     use crate::domain::time::{Clock, Timestamp};
-    use crate::seal::keyring::Keyring;
-    use crate::seal::unlock::UnlockKey;
 
     struct Fixed;
     impl Clock for Fixed {
@@ -287,7 +365,7 @@ mod tests {
     }
 
     fn writer(log: Scripted) -> (mpsc::Sender<Proposal>, Writer<Scripted>) {
-        let (keyring, _) = Keyring::make("store", &UnlockKey::from_bytes([1; 32]), &Fixed);
+        let (keyring, _) = Keyring::make("store", UnlockKey::from_bytes([1; 32]), 0, &Fixed);
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let decider = Decider {
             view: View::default(),
@@ -413,11 +491,14 @@ mod tests {
         let log = Scripted::default();
         let (queue, writer) = writer(log.clone());
         let rows = writer.decider.rows.clone();
+        let writer_keyring = writer.decider.keyring.clone();
         tokio::spawn(writer.run(CancellationToken::new()));
         submit(&queue, put(1)).await.expect("written");
         let key = Key::Secret(SecretId::derive([1; 17]));
         let before = rows.read().expect("a test's lock").digest();
-        let payload = vec![Change::PutPayload(key, SealedBytes(vec![1; 100]))];
+        let value = super::super::codec::payload_value(&key, 1);
+        let sealed = writer_keyring.seal_payload(value, &[1; 100], &Fixed);
+        let payload = vec![Change::PutPayload(key, sealed)];
         submit(&queue, Box::new(|_, _| Ok(payload))).await.expect("written");
         assert_eq!(*log.durable.read().expect("a test's lock"), [1, 2]);
         let rows = rows.read().expect("a test's lock");

@@ -61,10 +61,6 @@ fn init_is_refused_in_the_engines_words() {
                 .fails(501, "certificate authorities outside of the swarm are not supported"),
             init(ca(json!({"SigningCACert": "x"})))
                 .fails(501, "a root certificate of your own is not supported yet"),
-            init(json!({"Spec": {"EncryptionConfig": {"AutoLockManagers": true}}})).fails(
-                501,
-                "autolock is not supported yet: the store is always sealed, with the unlock-key file",
-            ),
             // None of these has left half a swarm behind.
             get("/swarm").fails(503, NO_SWARM),
             post("/swarm/join", &json!({})).fails(400, "at least 1 RemoteAddr is required to join"),
@@ -188,7 +184,8 @@ fn updates_are_refused_in_the_engines_words() {
                 .fails(400, "invalid value for rotateManagerToken: zz"),
             update(&format!("{now}&rotateManagerUnlockKey=zz"), json!({}))
                 .fails(400, "invalid value for rotateManagerUnlockKey: zz"),
-            update(&now, json!({"Name": "other"})).fails(400, "swarm spec must be named \"default\""),
+            update(&now, json!({"Name": "other"}))
+                .fails(400, "swarm spec must be named \"default\""),
             invalid(ca(json!({"NodeCertExpiry": 3_599_999_999_999_u64})), hour),
             invalid(ca(json!({"NodeCertExpiry": -1})), hour),
             invalid(
@@ -199,13 +196,7 @@ fn updates_are_refused_in_the_engines_words() {
                 .fails(400, "invalid protocol: \"zz\""),
             update("version=0", json!({}))
                 .fails(500, "rpc error: code = Unknown desc = update out of sequence"),
-            // Not built: autolock, and replacing the root.
-            update(&format!("{now}&rotateManagerUnlockKey=true"), json!({}))
-                .fails(501, "autolock is not supported yet, so there is no unlock key"),
-            update(&now, json!({"EncryptionConfig": {"AutoLockManagers": true}})).fails(
-                501,
-                "autolock is not supported yet: the store is always sealed, with the unlock-key file",
-            ),
+            // Not built: replacing the root.
             update(&now, ca(json!({"ForceRotate": 1})))
                 .fails(501, "rotating the root certificate is not supported yet"),
         ],

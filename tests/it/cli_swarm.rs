@@ -49,8 +49,6 @@ fn swarm_init_takes_settings_and_refuses_those_that_cannot_be() {
     );
     let refusal = init("--cert-expiry 59m").refused();
     assert!(refusal.ends_with("minimum certificate expiry time is: 1h0m0s"), "{refusal}");
-    let refusal = init("--autolock").refused();
-    assert!(refusal.starts_with("autolock is not supported yet"), "{refusal}");
     // None of these left half a swarm behind.
     assert_eq!(docker(&socket, "info -f {{.Swarm.LocalNodeState}}").ok(), "inactive");
     let settings = "--task-history-limit 3 --dispatcher-heartbeat 7s --cert-expiry 2h \
@@ -129,11 +127,6 @@ fn swarm_without_autolock_has_nothing_to_unlock() {
     assert_eq!(refusal, "cannot rotate because autolock is not turned on");
     let refusal = docker_with(&socket, "swarm unlock", b"SWMKEY-1-x\n").refused();
     assert_eq!(refusal, "Error: swarm is not locked");
-    let refusal = docker(&socket, "swarm update --autolock").refused();
-    assert_eq!(
-        refusal,
-        "autolock is not supported yet: the store is always sealed, with the unlock-key file"
-    );
 }
 
 #[test]

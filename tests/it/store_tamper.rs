@@ -13,8 +13,8 @@ use crate::kit::start::Places;
 
 /// The rows' numbers are in this column.
 const TABLES: [(&str, &str, &[&str]); 2] = [
-    ("keyring", "id", &["id", "usage", "sealed"]),
-    ("objects", "row", &["row", "kind", "id", "version", "key_id", "sealed"]),
+    ("keyring", "id", &["id", "usage", "made_at", "sealed"]),
+    ("objects", "row", &["row", "kind", "id", "version", "key_id", "data_key", "sealed"]),
 ];
 const KEYRING: usize = 0;
 const OBJECTS: usize = 1;
@@ -158,6 +158,8 @@ impl Damage {
             Damage::Flip { table, column: "row", row, .. } => {
                 vec![whole, place(table, row + 1000), place(table, row + 1)]
             }
+            // The key of a payload shows where it does not open.
+            Damage::Flip { table, row, column: "data_key", .. } => vec![place(table, row + 1)],
             Damage::Flip { table, row, .. } => vec![place(table, row)],
             Damage::Swap { table, row, other_table, other } => {
                 vec![place(table, row), place(other_table, other)]
@@ -189,7 +191,10 @@ fn damages(database: &mut Database) -> Vec<Damage> {
         for row in database.numbers(&format!("SELECT {number} AS x FROM {name}")) {
             for column in columns {
                 let offsets: &[isize] = match *column {
-                    "sealed" | "head" => &OFFSETS,
+                    "sealed" => &OFFSETS,
+                    // Only what has a payload has a key for it.
+                    "data_key" if !has_data_key(database, row) => &[],
+                    "data_key" => &OFFSETS,
                     _ => &[0],
                 };
                 all.extend(offsets.iter().map(|&offset| Damage::Flip {
@@ -216,6 +221,11 @@ fn damages(database: &mut Database) -> Vec<Damage> {
         }
     }
     all
+}
+
+fn has_data_key(database: &mut Database, row: i64) -> bool {
+    let of = format!("SELECT data_key IS NOT NULL AS x FROM objects WHERE row = {row}");
+    database.numbers(&of) == [1]
 }
 
 /// A store with every kind of row: a copy of its database, and an earlier one.

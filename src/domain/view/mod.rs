@@ -33,6 +33,8 @@ use crate::domain::task_state::TaskState;
 #[derive(Debug, Clone, Default)]
 pub struct View {
     version: Version,
+    /// The cluster is there, and nobody has unlocked it.
+    is_locked: bool,
     cluster: Option<Arc<Cluster>>,
     nodes: OrdMap<NodeId, Arc<Node>>,
     services: OrdMap<ServiceId, Arc<Service>>,
@@ -91,7 +93,20 @@ impl View {
     /// # Errors
     /// There is no cluster.
     pub fn require_cluster(&self) -> Result<&Arc<Cluster>, Refusal> {
-        self.cluster.as_ref().ok_or_else(Refusal::no_swarm)
+        self.cluster.as_ref().ok_or_else(|| match self.is_locked {
+            true => Refusal::locked(),
+            false => Refusal::no_swarm(),
+        })
+    }
+
+    /// What can be seen of a cluster that is locked: nothing.
+    pub fn locked() -> View {
+        View { is_locked: true, ..View::default() }
+    }
+
+    /// True for [`View::locked`].
+    pub fn is_locked(&self) -> bool {
+        self.is_locked
     }
 
     /// A node.

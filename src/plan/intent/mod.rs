@@ -62,6 +62,7 @@ pub fn decide(view: &View, intent: Intent, ctx: Context<'_>) -> Result<Vec<Chang
         Intent::RemoveNode { id, force } => node::remove(view, id, force, ctx),
         Intent::InitSwarm(new) => swarm::init(view, *new, ctx),
         Intent::UpdateSwarm(update) => swarm::update(view, *update),
+        Intent::ShowUnlockKey => swarm::show_unlock_key(view),
         Intent::LeaveSwarm => swarm::leave(view),
         Intent::RotateNetworkKeys => Ok(swarm::rotate_network_keys(view, ctx)),
         Intent::AdmitNode { id, csr, chain, not_after, availability } => {

@@ -46,7 +46,13 @@ pub(super) fn update(view: &View, update: SwarmUpdate) -> Result<Vec<Change>, Re
     if update.version != cluster.meta.version {
         return Err(Refusal::out_of_sequence());
     }
+    let had_lock = cluster.spec.encryption_config.auto_lock_managers;
+    let has_lock = update.spec.encryption_config.auto_lock_managers;
     let mut cluster = (**cluster).clone();
+    cluster.autolock.wanted += u64::from(has_lock && (!had_lock || update.rotate_unlock_key));
+    if !has_lock {
+        cluster.autolock.shown = cluster.autolock.wanted;
+    }
     // Of the one name there is, nothing is the same as saying it.
     cluster.spec = ClusterSpec { name: CLUSTER_NAME.into(), ..update.spec };
     if let Some(secret) = update.worker_secret {
@@ -55,6 +61,17 @@ pub(super) fn update(view: &View, update: SwarmUpdate) -> Result<Vec<Change>, Re
     if let Some(secret) = update.manager_secret {
         cluster.join_secrets.manager = secret;
     }
+    Ok(vec![cluster.into()])
+}
+
+/// A user has seen the key of autolock that was asked for last, which is about to take effect.
+pub(super) fn show_unlock_key(view: &View) -> Result<Vec<Change>, Refusal> {
+    let cluster = view.require_cluster()?;
+    if !cluster.autolock.is_due() {
+        return Ok(Vec::new());
+    }
+    let mut cluster = (**cluster).clone();
+    cluster.autolock.shown = cluster.autolock.wanted;
     Ok(vec![cluster.into()])
 }
 
@@ -99,11 +116,6 @@ fn check(spec: &ClusterSpec) -> Result<(), Refusal> {
     }
     if !spec.ca_config.signing_ca_cert.is_empty() || !spec.ca_config.signing_ca_key.is_empty() {
         return Err(not_built("a root certificate of your own is not supported yet"));
-    }
-    if spec.encryption_config.auto_lock_managers {
-        return Err(not_built(
-            "autolock is not supported yet: the store is always sealed, with the unlock-key file",
-        ));
     }
     Ok(())
 }

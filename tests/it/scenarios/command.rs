@@ -298,7 +298,13 @@ impl World {
         let limit = i64::try_from(limit).ok();
         spec.orchestration = OrchestrationConfig { task_history_retention_limit: limit };
         let version = cluster.meta.version;
-        let update = SwarmUpdate { version, spec, worker_secret: None, manager_secret: None };
+        let update = SwarmUpdate {
+            version,
+            spec,
+            worker_secret: None,
+            manager_secret: None,
+            rotate_unlock_key: false,
+        };
         self.client(Intent::UpdateSwarm(Box::new(update)))
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use purser::domain::change::SealedBytes;
+use purser::domain::change::SealedData;
 use purser::domain::config::ConfigSpec;
 use purser::domain::container::ConfigReference;
 use purser::domain::id::{ConfigId, SecretId};
@@ -74,5 +74,5 @@ impl World {
 }
 
 fn sealed() -> SealedPayload {
-    SealedPayload { bytes: SealedBytes(Vec::new()), fingerprint: Fingerprint([0; 32]) }
+    SealedPayload { bytes: SealedData::default(), fingerprint: Fingerprint([0; 32]) }
 }

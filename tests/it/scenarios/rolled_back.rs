@@ -1,6 +1,6 @@
 //! What a rollback does to a service beside its tasks: credentials, and references that dangle.
 
-use purser::domain::change::SealedBytes;
+use purser::domain::change::SealedData;
 use purser::domain::id::{SecretId, ServiceId};
 use purser::domain::intent::{AuthFrom, Intent, SealedPayload};
 use purser::domain::secret::{FileTarget, Fingerprint, SecretReference, SecretSpec};
@@ -93,8 +93,7 @@ fn an_update_that_fails_is_paused_where_the_spec_before_cannot_be_had() {
     let (mut world, id) = world(&["failure=rollback", "order=start-first"]);
     let secret = SecretId::make(&world.entropy);
     let spec = SecretSpec { name: "pw".into(), ..Default::default() };
-    let sealed =
-        SealedPayload { bytes: SealedBytes(Vec::new()), fingerprint: Fingerprint([0; 32]) };
+    let sealed = SealedPayload { bytes: SealedData::default(), fingerprint: Fingerprint([0; 32]) };
     let payload = Some(sealed);
     submit(&mut world, Intent::CreateSecret { id: secret, spec, payload, payload_len: 1 });
     let Service { mut spec, meta, .. } = service(&world, id);

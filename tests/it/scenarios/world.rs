@@ -222,6 +222,7 @@ fn make_cluster(entropy: &Seeded) -> Cluster {
         subnet_size: 24,
         data_path_port: 4789,
         network_keys: None,
+        autolock: Default::default(),
         barred: BTreeMap::new(),
     }
 }

@@ -1,64 +1,17 @@
-//! Where the key-encryption key comes from. For now: a file with 64 hexadecimal digits, readable by
-//! its owner only.
+//! A file with 64 hexadecimal digits, readable by its owner only.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::cipher::{CipherKey, KEY_LEN};
-use super::envelope::SealingKey;
-use super::keyring::KeyId;
+use super::{UnlockError, UnlockKey};
 use crate::domain::id::{Entropy, Stream};
-
-/// The key that the keyring is sealed under.
-pub struct UnlockKey(SealingKey);
-
-/// The unlock key cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum UnlockError {
-    /// There is no such file.
-    #[error("no unlock key at {0}")]
-    Missing(PathBuf),
-    /// The file cannot be read or written.
-    #[error("unlock key file {path}")]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Others than its owner may read or write the file.
-    #[error(
-        "unlock key file {path} has mode {mode:04o}: others than its owner may use it; \
-         run chmod 600 on it and consider whether the key is still a secret"
-    )]
-    Open {
-        /// Which.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// The file holds something else.
-    #[error("unlock key file {0} does not hold 64 hexadecimal digits")]
-    Malformed(PathBuf),
-    /// The file lies beside the data it protects.
-    #[error(
-        "unlock key file {0} lies inside the data directory: whoever copies the data has the key \
-         as well; keep it elsewhere"
-    )]
-    BesideData(PathBuf),
-}
+use crate::seal::cipher::KEY_LEN;
 
 impl UnlockKey {
-    /// Takes the key's bytes.
-    pub fn from_bytes(bytes: [u8; KEY_LEN]) -> UnlockKey {
-        UnlockKey(SealingKey::new(KeyId(0), &CipherKey::new(bytes)))
-    }
-
     /// Reads the key from its file.
     ///
     /// # Errors
@@ -78,7 +31,8 @@ impl UnlockKey {
         }
         let mut text = Zeroizing::new(String::with_capacity(128));
         std::io::Read::take(&file, 128).read_to_string(&mut text).map_err(io)?;
-        let bytes = parse(text.trim()).ok_or_else(|| UnlockError::Malformed(path.into()))?;
+        let bytes = parse(text.trim())
+            .ok_or_else(|| UnlockError::Malformed(format!("unlock key file {}", path.display())))?;
         Ok(UnlockKey::from_bytes(*bytes))
     }
 
@@ -117,10 +71,29 @@ impl UnlockKey {
             .map_err(io)?;
         Ok(UnlockKey::from_bytes(*bytes))
     }
+}
 
-    pub(super) fn sealing(&self) -> &SealingKey {
-        &self.0
+/// A credential of the service manager, which keeps it from others by itself: the digits, or the key's
+/// 32 bytes as they are.
+pub(super) fn read_credential(path: &Path) -> Result<Option<UnlockKey>, UnlockError> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(128));
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.and_then(|file| file.take(128).read_to_end(&mut bytes)),
     }
+    .map_err(|source| UnlockError::Io { path: path.into(), source })?;
+    let malformed = || UnlockError::Malformed(format!("credential {}", path.display()));
+    from_output(&bytes).map(Some).ok_or_else(malformed)
+}
+
+/// A key as 64 hexadecimal digits, white space around them, or as its 32 bytes.
+pub(super) fn from_output(bytes: &[u8]) -> Option<UnlockKey> {
+    let raw: Result<[u8; KEY_LEN], _> = bytes.try_into();
+    let key = match raw {
+        Ok(key) => Zeroizing::new(key),
+        Err(_) => parse(std::str::from_utf8(bytes).ok()?.trim())?,
+    };
+    Some(UnlockKey::from_bytes(*key))
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -140,7 +113,8 @@ fn refuse_beside_data(path: &Path, data_dir: &Path) -> Result<(), UnlockError> {
     }
 }
 
-fn parse(text: &str) -> Option<Zeroizing<[u8; KEY_LEN]>> {
+/// 64 hexadecimal digits.
+pub(super) fn parse(text: &str) -> Option<Zeroizing<[u8; KEY_LEN]>> {
     let digits = text.as_bytes();
     if digits.len() != 2 * KEY_LEN {
         return None;

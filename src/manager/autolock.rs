@@ -1,0 +1,148 @@
+//! Autolock: the store is sealed under a key that only users know, and locked after every start until
+//! one of them gives it.
+//!
+//! A new key is made when a user asks to see it, and takes effect with that: between the wish for it
+//! and the first look at it, the key before stays. Swarm's own makes it with the wish; a crash in
+//! between, before anybody has seen the key, would lock everybody out for good.
+
+use zeroize::Zeroizing;
+
+use super::Manager;
+use crate::domain::id::Stream;
+use crate::domain::intent::{Actor, Intent, SwarmUpdate};
+use crate::domain::refusal::{Reason, Refusal};
+use crate::plan::{Context, access, intent};
+use crate::seal::unlock::UnlockKey;
+use crate::store::Applied;
+
+impl Manager {
+    /// The key that unlocks this manager, as its users note it down; empty when autolock is off.
+    ///
+    /// # Errors
+    /// There is no swarm, or the store fails.
+    pub async fn unlock_key(&self, actor: Actor) -> Result<Zeroizing<String>, Refusal> {
+        let view = self.view();
+        let cluster = view.require_cluster()?;
+        if cluster.autolock.is_due() {
+            let mut bytes = [0; 32];
+            self.entropy().fill(Stream::Key, &mut bytes);
+            let key = UnlockKey::autolock(bytes);
+            self.submit_and_relock(actor, Intent::ShowUnlockKey, key).await?;
+        }
+        let key = self.inner.store.keyring().autolock_key();
+        Ok(key.map(|key| key.autolock_text()).unwrap_or_default())
+    }
+
+    /// Changes the swarm's settings. Turning autolock off seals the store under a key that a provider
+    /// has.
+    ///
+    /// # Errors
+    /// As [`Manager::submit`]; or no provider has a key.
+    pub async fn update_swarm(
+        &self,
+        actor: Actor,
+        update: SwarmUpdate,
+    ) -> Result<Applied, Refusal> {
+        let stays_locked = update.spec.encryption_config.auto_lock_managers;
+        let intent = Intent::UpdateSwarm(Box::new(update));
+        if stays_locked || self.inner.store.keyring().autolock_key().is_none() {
+            return self.submit(actor, intent).await;
+        }
+        let key = self.provided_key().await?;
+        self.submit_and_relock(actor, intent, key).await
+    }
+
+    /// Ends the swarm; what comes after it is not locked.
+    pub(super) async fn leave_unlocked(&self, actor: Actor) -> Result<Applied, Refusal> {
+        if self.inner.store.keyring().autolock_key().is_none() {
+            return self.submit(actor, Intent::LeaveSwarm).await;
+        }
+        let key = self.provided_key().await?;
+        self.submit_and_relock(actor, Intent::LeaveSwarm, key).await
+    }
+
+    async fn provided_key(&self) -> Result<UnlockKey, Refusal> {
+        let store = self.inner.store.clone();
+        let key = tokio::task::spawn_blocking(move || store.provided_key()).await;
+        let unavailable = |why: String| Refusal::front(Reason::Unavailable, why);
+        key.map_err(|error| unavailable(error.to_string()))?
+            .map_err(|error| unavailable(error.to_string()))
+    }
+
+    async fn submit_and_relock(
+        &self,
+        actor: Actor,
+        intent: Intent,
+        key: UnlockKey,
+    ) -> Result<Applied, Refusal> {
+        access::check(actor, &intent)?;
+        let entropy = self.inner.entropy.clone();
+        let written = self.inner.store.write_and_relock(
+            move |view, stamp| {
+                let ctx = Context { now: stamp.now, entropy: &*entropy };
+                intent::decide(view, intent, ctx)
+            },
+            key,
+        );
+        written.await.map_err(Refusal::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::cluster::ClusterSpec;
+    use crate::manager::fixture::Fixture;
+
+    async fn update(manager: &Manager, is_on: bool, rotate: bool) {
+        let view = manager.view();
+        let cluster = view.cluster().expect("it leads");
+        let mut spec: ClusterSpec = cluster.spec.clone();
+        spec.encryption_config.auto_lock_managers = is_on;
+        let update = SwarmUpdate {
+            version: cluster.meta.version,
+            spec,
+            worker_secret: None,
+            manager_secret: None,
+            rotate_unlock_key: rotate,
+        };
+        manager.update_swarm(Actor::Client, update).await.expect("the version is right");
+    }
+
+    async fn key(manager: &Manager) -> String {
+        manager.unlock_key(Actor::Client).await.expect("it leads").to_string()
+    }
+
+    #[tokio::test]
+    async fn a_key_takes_effect_when_a_user_has_seen_it() {
+        let fixture = Fixture::leading().await;
+        let manager = &fixture.manager;
+        let is_locked = || manager.store().keyring().autolock_key().is_some();
+        assert_eq!(key(manager).await, "", "autolock is off");
+        update(manager, true, false).await;
+        assert!(!is_locked(), "nobody knows the key");
+        let first = key(manager).await;
+        assert!(first.starts_with("SWMKEY-1-") && first.len() == 9 + 43, "{}", first.len());
+        assert!(is_locked());
+        assert_eq!(key(manager).await, first, "the same until it is changed");
+        update(manager, true, false).await;
+        assert_eq!(key(manager).await, first, "as it is");
+        update(manager, true, true).await;
+        assert!(is_locked());
+        let second = key(manager).await;
+        assert_ne!(second, first);
+        update(manager, false, true).await;
+        assert!(!is_locked());
+        assert_eq!(key(manager).await, "");
+    }
+
+    #[tokio::test]
+    async fn who_leaves_takes_the_lock_along() {
+        let fixture = Fixture::leading().await;
+        let manager = &fixture.manager;
+        update(manager, true, false).await;
+        key(manager).await;
+        manager.leave_swarm().await.expect("it led one");
+        assert!(manager.store().keyring().autolock_key().is_none());
+    }
+}

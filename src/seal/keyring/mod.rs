@@ -1,0 +1,390 @@
+//! The keyring: a hierarchy of keys, by id.
+//!
+//! ```text
+//!   lock key ──seals──▶ ring keys ──seal──▶ epoch keys ──seal──▶ objects, the head, the audit
+//!       │                   └──────seal──▶ data keys ──seal──▶ payloads, one key each
+//!       └──seals──▶ fingerprint key
+//! ```
+//!
+//! The lock key comes from outside ([`super::unlock`]). A rotation makes a ring key and an epoch key
+//! and seals what was sealed with the ones before anew: data keys and objects, but no payload. Who
+//! has an old ring key and a copy from before can still read that copy; nothing written later. With
+//! its data key a payload is gone for good, whatever copies there are of the row it was in.
+//!
+//! Keys never leave this room. The store keeps the ring's rows ([`KeyRow`]) and hands them back at
+//! the next start.
+
+mod keys;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, RwLock};
+
+use zeroize::Zeroizing;
+
+use self::keys::{Keys, RingKey};
+use super::cipher::{CipherKey, KEY_LEN};
+use super::envelope::{self, OpenError, Purpose, SealingKey, Subject};
+use super::secret::SecretBytes;
+use super::unlock::UnlockKey;
+use crate::domain::change::SealedData;
+use crate::domain::id::{Entropy, Stream};
+use crate::domain::secret::Fingerprint;
+
+/// Names a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(pub u32);
+
+impl KeyId {
+    /// A lock key that the operator provides.
+    pub const LOCK: KeyId = KeyId(0);
+    /// A lock key that only users know: the manager is locked until one of them gives it.
+    pub const AUTOLOCK: KeyId = KeyId(u32::MAX);
+    /// The data key of a payload, which lies beside it.
+    pub const DATA: KeyId = KeyId(u32::MAX - 1);
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a key of the ring is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyUse {
+    /// Seals epoch keys and data keys.
+    Ring = 1,
+    /// Makes fingerprints of payloads. There is one, and it is never replaced, so that fingerprints
+    /// stay comparable.
+    Fingerprint = 2,
+    /// Seals objects.
+    Epoch = 3,
+}
+
+impl KeyUse {
+    fn from_number(number: u8) -> Option<KeyUse> {
+        let known = [KeyUse::Ring, KeyUse::Fingerprint, KeyUse::Epoch];
+        known.into_iter().find(|usage| *usage as u8 == number)
+    }
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            KeyUse::Ring => "ring",
+            KeyUse::Fingerprint => "fingerprint",
+            KeyUse::Epoch => "epoch",
+        }
+    }
+}
+
+/// A key of the ring as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRow {
+    /// Its id.
+    pub id: KeyId,
+    /// Number of its use.
+    pub usage: u8,
+    /// When it was made, in seconds since 1970.
+    pub made_at: u64,
+    /// The key, sealed.
+    pub sealed: Vec<u8>,
+}
+
+/// What may be told of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// Its id.
+    pub id: KeyId,
+    /// What it is for.
+    pub usage: KeyUse,
+    /// When it was made, in seconds since 1970.
+    pub made_at: u64,
+    /// True for the one that seals now; the others of its use only open.
+    pub is_active: bool,
+}
+
+/// The keys of one store.
+pub struct Keyring {
+    store: String,
+    fingerprint: CipherKey,
+    mark: CipherKey,
+    /// Everything that a rotation changes.
+    keys: RwLock<Arc<Keys>>,
+}
+
+/// A ring cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    /// The lock key is one that a user has to give.
+    #[error("the swarm is locked")]
+    Locked,
+    /// A key cannot be opened.
+    #[error("key {id} of the keyring cannot be opened with this unlock key")]
+    Key {
+        /// Which.
+        id: KeyId,
+        /// Why.
+        #[source]
+        source: OpenError,
+    },
+    /// A key has a use that is not known, or the wrong length.
+    #[error("key {0} of the keyring is malformed")]
+    Malformed(KeyId),
+    /// There is no key for a use.
+    #[error("the keyring has no key of use {}", .0.word())]
+    Missing(KeyUse),
+}
+
+/// A change of the ring: the rows that make it durable, and the way back if they are not.
+pub struct KeyChange {
+    /// Rows to make or replace.
+    pub puts: Vec<KeyRow>,
+    /// Rows to remove.
+    pub removes: Vec<KeyId>,
+    before: Arc<Keys>,
+}
+
+impl Keyring {
+    /// Makes the keys of a new store, and the rows that hold them.
+    pub fn make(
+        store: &str,
+        lock: UnlockKey,
+        now: u64,
+        entropy: &dyn Entropy,
+    ) -> (Keyring, Vec<KeyRow>) {
+        let make = |id, usage| (usage, RingKey::make(id, now, entropy));
+        let ring = make(KeyId(1), KeyUse::Ring);
+        let fingerprint = make(KeyId(2), KeyUse::Fingerprint);
+        let epoch = make(KeyId(3), KeyUse::Epoch);
+        let rows =
+            [(&ring, lock.sealing()), (&fingerprint, lock.sealing()), (&epoch, &ring.1.sealing)]
+                .map(|((usage, key), sealing)| key.row(store, *usage, sealing, entropy));
+        let keyring = Keyring::open(store, lock, &rows);
+        (keyring.expect("keys that were just sealed open"), rows.into())
+    }
+
+    /// True when rows are sealed under a key that only users know.
+    pub fn is_autolocked(rows: &[KeyRow]) -> bool {
+        let mut locked = rows.iter().filter(|row| row.usage != KeyUse::Epoch as u8);
+        locked.any(|row| envelope::key_id(&row.sealed) == Ok(KeyId::AUTOLOCK))
+    }
+
+    /// Opens the keys of a store.
+    ///
+    /// # Errors
+    /// The lock key is not the one they are sealed under, or a row was changed.
+    pub fn open(store: &str, lock: UnlockKey, rows: &[KeyRow]) -> Result<Keyring, KeyringError> {
+        let of_use = |usage: KeyUse| rows.iter().filter(move |row| row.usage == usage as u8);
+        if let Some(row) = rows.iter().find(|row| KeyUse::from_number(row.usage).is_none()) {
+            return Err(KeyringError::Malformed(row.id));
+        }
+        if Keyring::is_autolocked(rows) && lock.id() != KeyId::AUTOLOCK {
+            return Err(KeyringError::Locked);
+        }
+        let mut ring = BTreeMap::new();
+        for row in of_use(KeyUse::Ring) {
+            ring.insert(row.id, Arc::new(RingKey::open(store, row, lock.sealing())?));
+        }
+        let fingerprint = of_use(KeyUse::Fingerprint).next();
+        let fingerprint = fingerprint.ok_or(KeyringError::Missing(KeyUse::Fingerprint))?;
+        let fingerprint = RingKey::open(store, fingerprint, lock.sealing())?;
+        let mut epochs = BTreeMap::new();
+        for row in of_use(KeyUse::Epoch) {
+            let unknown = |source| KeyringError::Key { id: row.id, source };
+            let by = envelope::key_id(&row.sealed).map_err(unknown)?;
+            let by = ring.get(&by).ok_or_else(|| unknown(OpenError::UnknownKey(by)))?;
+            epochs.insert(row.id, Arc::new(RingKey::open(store, row, &by.sealing)?));
+        }
+        if ring.is_empty() || epochs.is_empty() {
+            let missing = if ring.is_empty() { KeyUse::Ring } else { KeyUse::Epoch };
+            return Err(KeyringError::Missing(missing));
+        }
+        Ok(Keyring {
+            store: store.to_owned(),
+            mark: fingerprint.root.derive(b"purser row mark 1"),
+            fingerprint: fingerprint.root.derive(b"purser fingerprint 1"),
+            keys: RwLock::new(Arc::new(Keys {
+                lock: Arc::new(lock),
+                ring,
+                epochs,
+                fingerprint: Arc::new(fingerprint),
+            })),
+        })
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        self.keys.read().expect("no writer of the keys panics").clone()
+    }
+
+    fn install(&self, keys: Keys, puts: Vec<KeyRow>, removes: Vec<KeyId>) -> KeyChange {
+        let mut installed = self.keys.write().expect("no writer of the keys panics");
+        let before = std::mem::replace(&mut *installed, Arc::new(keys));
+        KeyChange { puts, removes, before }
+    }
+
+    /// Seals a value with the newest epoch key.
+    pub fn seal(&self, value: Value<'_>, plain: &[u8], entropy: &dyn Entropy) -> Vec<u8> {
+        self.keys().epoch().sealing.seal(&self.subject(value), plain, entropy)
+    }
+
+    /// Opens a value with the epoch key it names.
+    ///
+    /// # Errors
+    /// It was changed, belongs to something else, or its key is not in the ring.
+    pub fn open_value(&self, value: Value<'_>, sealed: &[u8]) -> Result<SecretBytes, OpenError> {
+        let id = envelope::key_id(sealed)?;
+        let keys = self.keys();
+        let key = keys.epochs.get(&id).ok_or(OpenError::UnknownKey(id))?;
+        key.sealing.open(&self.subject(value), sealed)
+    }
+
+    /// Seals a payload with a key of its own, and that key with the newest ring key.
+    pub fn seal_payload(
+        &self,
+        value: Value<'_>,
+        plain: &[u8],
+        entropy: &dyn Entropy,
+    ) -> SealedData {
+        let mut root = Zeroizing::new([0; KEY_LEN]);
+        entropy.fill(Stream::Key, &mut *root);
+        let bytes = data_key(*root).seal(&self.subject(value), plain, entropy);
+        let subject = self.subject(Value { purpose: Purpose::DataKey, ..value });
+        let key = self.keys().ring_key().sealing.seal(&subject, &*root, entropy);
+        SealedData { bytes, key }
+    }
+
+    /// Opens a payload with its own key.
+    ///
+    /// # Errors
+    /// As [`Keyring::open_value`], of either of the two.
+    pub fn open_payload(
+        &self,
+        value: Value<'_>,
+        sealed: &[u8],
+        key: &[u8],
+    ) -> Result<SecretBytes, OpenError> {
+        let root = self.open_data_key(value, key)?;
+        data_key(*root).open(&self.subject(value), sealed)
+    }
+
+    fn open_data_key(
+        &self,
+        value: Value<'_>,
+        key: &[u8],
+    ) -> Result<Zeroizing<[u8; KEY_LEN]>, OpenError> {
+        let id = envelope::key_id(key)?;
+        let keys = self.keys();
+        let ring_key = keys.ring.get(&id).ok_or(OpenError::UnknownKey(id))?;
+        let subject = self.subject(Value { purpose: Purpose::DataKey, ..value });
+        let root = ring_key.sealing.open(&subject, key)?;
+        root.expose().try_into().map(Zeroizing::new).map_err(|_| OpenError::Format)
+    }
+
+    /// Seals the key of a payload with the newest ring key; the payload stays as it is.
+    ///
+    /// # Errors
+    /// As [`Keyring::open_value`].
+    pub fn rewrap(
+        &self,
+        value: Value<'_>,
+        key: &[u8],
+        entropy: &dyn Entropy,
+    ) -> Result<Vec<u8>, OpenError> {
+        let root = self.open_data_key(value, key)?;
+        let subject = self.subject(Value { purpose: Purpose::DataKey, ..value });
+        Ok(self.keys().ring_key().sealing.seal(&subject, &*root, entropy))
+    }
+
+    /// The key that a sealed value names, for its row.
+    ///
+    /// # Errors
+    /// It is no envelope.
+    pub fn key_of(sealed: &[u8]) -> Result<KeyId, OpenError> {
+        envelope::key_id(sealed)
+    }
+
+    /// True for what the newest keys of the ring have not sealed: an object, or the key of a payload.
+    pub fn is_old(&self, id: KeyId) -> bool {
+        let keys = self.keys();
+        id != keys.epoch().id && id != keys.ring_key().id
+    }
+
+    /// What may be told of the keys, by their ids.
+    pub fn list(&self) -> Vec<KeyInfo> {
+        self.keys().list()
+    }
+
+    /// True while keys from before a rotation are there.
+    pub fn is_rotating(&self) -> bool {
+        let keys = self.keys();
+        keys.ring.len() > 1 || keys.epochs.len() > 1
+    }
+
+    /// Makes a ring key and an epoch key, which seal from now on.
+    pub fn rotate(&self, now: u64, entropy: &dyn Entropy) -> KeyChange {
+        let (keys, puts) = self.keys().rotated(&self.store, now, entropy);
+        self.install(keys, puts, Vec::new())
+    }
+
+    /// Drops all keys but the newest. Nothing may be sealed with them any more.
+    pub fn drop_old(&self) -> KeyChange {
+        let (keys, removes) = self.keys().without_old();
+        self.install(keys, Vec::new(), removes)
+    }
+
+    /// Seals the ring under another lock key.
+    pub fn relock(&self, lock: UnlockKey, entropy: &dyn Entropy) -> KeyChange {
+        let (keys, puts) = self.keys().relocked(&self.store, lock, entropy);
+        self.install(keys, puts, Vec::new())
+    }
+
+    /// Takes a change back that did not become durable.
+    pub fn undo(&self, change: KeyChange) {
+        *self.keys.write().expect("no writer of the keys panics") = change.before;
+    }
+
+    /// The lock key, if it is one that users have to give: for them to note down.
+    pub fn autolock_key(&self) -> Option<Arc<UnlockKey>> {
+        Some(self.keys().lock.clone()).filter(|lock| lock.id() == KeyId::AUTOLOCK)
+    }
+
+    /// The keyed hash of a payload.
+    pub fn fingerprint(&self, payload: &SecretBytes) -> Fingerprint {
+        Fingerprint(self.fingerprint.mac(payload.expose()))
+    }
+
+    /// A keyed hash that marks a row as one of this store.
+    pub fn mark(&self, row: &[u8]) -> [u8; 32] {
+        self.mark.mac(row)
+    }
+
+    fn subject<'a>(&'a self, value: Value<'a>) -> Subject<'a> {
+        Subject {
+            purpose: value.purpose,
+            store: &self.store,
+            kind: value.kind,
+            id: value.id,
+            version: value.version,
+        }
+    }
+}
+
+fn data_key(root: [u8; KEY_LEN]) -> SealingKey {
+    SealingKey::new(KeyId::DATA, &CipherKey::new(root))
+}
+
+/// A value of this store to be sealed or opened; the store's own id is added by the ring.
+#[derive(Debug, Clone, Copy)]
+pub struct Value<'a> {
+    /// What kind of value.
+    pub purpose: Purpose,
+    /// Number of the object's kind.
+    pub kind: u8,
+    /// Id of the object.
+    pub id: &'a str,
+    /// Version of the value.
+    pub version: u64,
+}
