@@ -2,7 +2,9 @@
 //! it stopped in good order. The one file that knows every room.
 
 mod core;
+mod policy;
 mod system;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::http::{Door, Listeners};
 use crate::manager::Manager;
-use crate::seal::unlock::Chain;
+use crate::seal::unlock::Providers;
 
 /// How long the loops get to end.
 const STOP_TIME: Duration = Duration::from_secs(10);
@@ -34,15 +36,20 @@ impl App {
     ///
     /// # Errors
     /// What stands in the way; nothing was started then.
-    pub async fn start(config: &Config, chain: Arc<Chain>) -> anyhow::Result<App> {
+    pub async fn start(config: &Config, providers: Arc<Providers>) -> anyhow::Result<App> {
         let stop = CancellationToken::new();
         let listeners = Listeners::open(&config.http).await?;
-        let cores = Cores::start(config, chain, stop.clone()).await?;
+        let policy = policy::read(config.policy.as_deref())?;
+        let cores = Cores::start(config, providers, policy, stop.clone()).await?;
         let engine = config.engine.clone().map(Engine::new);
         let data_dir = config.store.data_dir.display().to_string();
         let locked = cores.locked();
         let door = Door::new(cores.manager(), engine, data_dir, locked, stop.clone());
         cores.set_door(door.clone());
+        if let Some(path) = config.policy.clone() {
+            let (cores, stop) = (cores.clone(), stop.clone());
+            tokio::spawn(async move { policy::follow(&path, &cores, stop).await });
+        }
         let door = tokio::spawn(door.serve(listeners));
         Ok(App { stop, cores, door })
     }

@@ -51,6 +51,22 @@ pub struct Options {
     /// times [default: credential:purser-unlock-key and the file of --unlock-key-file]
     #[arg(long, env = "PURSER_UNLOCK", value_name = "PROVIDER", value_delimiter = ',')]
     pub unlock: Vec<String>,
+    /// Access policy, TOML: which clients may do what; without one, all may do everything. It is read
+    /// again when it changes
+    #[arg(long, env = "PURSER_POLICY", value_name = "PATH")]
+    pub policy: Option<PathBuf>,
+    /// Days after which the keys of the store are rotated; 0 for never [default: 90]
+    #[arg(long, env = "PURSER_KEY_ROTATION_DAYS", value_name = "DAYS")]
+    pub key_rotation_days: Option<u64>,
+    /// Records of the audit that are kept at most [default: 1000000]
+    #[arg(long, env = "PURSER_AUDIT_KEEP", value_name = "RECORDS")]
+    pub audit_keep: Option<u64>,
+    /// Append the audit's records to this file as well, a line of JSON each
+    #[arg(long, env = "PURSER_AUDIT_FILE", value_name = "PATH")]
+    pub audit_file: Option<PathBuf>,
+    /// Write the audit's records to the log as well, and so to the journal
+    #[arg(long, env = "PURSER_AUDIT_LOG", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub audit_log: Option<bool>,
     /// Configuration file, TOML, with these options as keys [root: /etc/purser/purser.toml if it
     /// exists]
     #[arg(long, env = "PURSER_CONFIG", value_name = "PATH")]
@@ -77,11 +93,34 @@ pub struct Config {
     pub unlock_key_file: PathBuf,
     /// Where the unlock key comes from, in the words of `--unlock`.
     pub unlock: Vec<String>,
+    /// The access policy's file.
+    pub policy: Option<PathBuf>,
+    /// What is done with keys and audit as time goes by.
+    pub upkeep: Upkeep,
     /// What is logged.
     pub log: String,
     /// Worker threads.
     pub threads: Option<usize>,
 }
+
+/// What is done with keys and audit as time goes by.
+#[derive(Debug, Clone)]
+pub struct Upkeep {
+    /// Days until keys are rotated; `None` for never.
+    pub key_life_days: Option<u64>,
+    /// Records of the audit that are kept at most.
+    pub audit_keep: u64,
+    /// Where records are appended as well.
+    pub audit_file: Option<PathBuf>,
+    /// Records go to the log as well.
+    pub audit_log: bool,
+}
+
+/// Days until keys are rotated, when nothing is said.
+const KEY_LIFE_DAYS: u64 = 90;
+/// Records that are kept when nothing is said: about 400 MiB, and years of a cluster that people work
+/// with.
+const AUDIT_KEEP: u64 = 1_000_000;
 
 /// The options do not make a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -159,6 +198,14 @@ impl Options {
                 false => options.unlock,
             },
             unlock_key_file,
+            policy: options.policy,
+            upkeep: Upkeep {
+                key_life_days: Some(options.key_rotation_days.unwrap_or(KEY_LIFE_DAYS))
+                    .filter(|days| *days > 0),
+                audit_keep: options.audit_keep.unwrap_or(AUDIT_KEEP).max(1),
+                audit_file: options.audit_file,
+                audit_log: options.audit_log.unwrap_or(false),
+            },
             log: options.log.unwrap_or_else(|| "info".to_owned()),
             threads: options.threads.filter(|threads| *threads > 0),
         })
@@ -192,6 +239,11 @@ impl Options {
             api_tls_ca: self.api_tls_ca.or(file.api_tls_ca),
             unlock_key_file: self.unlock_key_file.or(file.unlock_key_file),
             unlock: if self.unlock.is_empty() { file.unlock } else { self.unlock },
+            policy: self.policy.or(file.policy),
+            key_rotation_days: self.key_rotation_days.or(file.key_rotation_days),
+            audit_keep: self.audit_keep.or(file.audit_keep),
+            audit_file: self.audit_file.or(file.audit_file),
+            audit_log: self.audit_log.or(file.audit_log),
             config: self.config,
             log: self.log.or(file.log),
             threads: self.threads.or(file.threads),

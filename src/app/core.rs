@@ -9,22 +9,30 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::upkeep::{hand_on, look_after};
 use super::{SystemClock, SystemEntropy};
-use crate::config::Config;
+use crate::config::{Config, Upkeep};
 use crate::dispatcher;
+use crate::domain::actor::Actor;
+use crate::domain::audit::{Note, Outcome};
 use crate::domain::id::Entropy;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::time::Clock;
 use crate::http::{Door, Locked};
-use crate::manager::Manager;
+use crate::manager::{Manager, Policy, Told};
 use crate::seal::keyring::KeyringError;
-use crate::seal::unlock::{Chain, UnlockKey};
+use crate::seal::unlock::{Providers, UnlockKey};
 use crate::store::{self, OpenError, Store, Unlock};
+
+/// No lock here is held while anything could panic.
+const WHOLE: &str = "nothing is ever left half put";
 
 /// The store and its manager, now and after a user has unlocked them.
 pub(super) struct Cores {
     config: store::Config,
-    chain: Arc<Chain>,
+    upkeep: Upkeep,
+    policy: RwLock<Policy>,
+    providers: Arc<Providers>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     stop: CancellationToken,
@@ -43,7 +51,8 @@ impl Cores {
     /// Opens the store, or finds it locked.
     pub(super) async fn start(
         config: &Config,
-        chain: Arc<Chain>,
+        providers: Arc<Providers>,
+        policy: Policy,
         stop: CancellationToken,
     ) -> anyhow::Result<Arc<Cores>> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -51,9 +60,12 @@ impl Cores {
         let store_stop = CancellationToken::new();
         let placeholder = Store::locked(&*entropy);
         let manager = Manager::new(placeholder, clock.clone(), entropy.clone(), stop.clone());
+        manager.set_policy(policy.clone());
         let cores = Arc::new(Cores {
             config: config.store.clone(),
-            chain: chain.clone(),
+            upkeep: config.upkeep.clone(),
+            policy: RwLock::new(policy.clone()),
+            providers: providers.clone(),
             clock,
             entropy,
             stop,
@@ -64,7 +76,7 @@ impl Cores {
             door: OnceLock::new(),
             opening: tokio::sync::Mutex::new(()),
         });
-        match cores.open(chain.into()).await {
+        match cores.open(providers.into()).await {
             Ok(()) => {}
             Err(Failed::Open(OpenError::Keyring(KeyringError::Locked))) => {
                 tracing::warn!("the swarm is locked: waiting for `docker swarm unlock`");
@@ -82,12 +94,19 @@ impl Cores {
     /// Opens the store and leads its swarm.
     async fn open(&self, unlock: Unlock) -> Result<(), Failed> {
         let (clock, entropy) = (self.clock.clone(), self.entropy.clone());
+        let how = if unlock.typed.is_some() { "unlocked by a user" } else { "" };
         // Of its own, so that a failure to lead closes this store and no other.
         let store_stop = self.store_stop.child_token();
         let opened =
             store::open(&self.config, unlock, clock.clone(), entropy.clone(), store_stop.clone());
         let (store, writer) = opened.await.map_err(Failed::Open)?;
+        let note = Note::new(Actor::Manager, "manager start").with(how);
+        let told = store.note(vec![Told { note, outcome: Outcome::Done }]).await;
+        if let Err(error) = told {
+            return Err(Failed::Lead(error.into()));
+        }
         let manager = Manager::new(store, clock, entropy, self.stop.clone());
+        manager.set_policy(self.policy.read().expect(WHOLE).clone());
         if let Err(error) = manager.start().await {
             store_stop.cancel();
             let _ = writer.await;
@@ -98,14 +117,26 @@ impl Cores {
             let _ = writer.await;
             has_failed.send_replace(true);
         });
-        let door = tokio::spawn(dispatcher::run(manager.clone(), self.stop.clone()));
-        self.tasks.write().expect("a list of tasks is never left half put").extend([writer, door]);
-        *self.manager.write().expect("a manager is never left half put") = manager;
+        let (stop, upkeep) = (&self.stop, &self.upkeep);
+        let tasks = [
+            writer,
+            tokio::spawn(dispatcher::run(manager.clone(), stop.clone())),
+            tokio::spawn(look_after(manager.clone(), upkeep.clone(), stop.clone())),
+            tokio::spawn(hand_on(manager.clone(), upkeep.clone(), stop.clone())),
+        ];
+        self.tasks.write().expect(WHOLE).extend(tasks);
+        *self.manager.write().expect(WHOLE) = manager;
         Ok(())
     }
 
     pub(super) fn manager(&self) -> Manager {
-        self.manager.read().expect("a manager is never left half put").clone()
+        self.manager.read().expect(WHOLE).clone()
+    }
+
+    /// Has clients be judged by another policy.
+    pub(super) fn set_policy(&self, policy: Policy) {
+        *self.policy.write().expect(WHOLE) = policy.clone();
+        self.manager().set_policy(policy);
     }
 
     /// How the manager can be unlocked, if it is locked.
@@ -135,7 +166,7 @@ impl Cores {
     /// Closes the store, once all that was asked for is written.
     pub(super) async fn close(&self) {
         self.store_stop.cancel();
-        let tasks = std::mem::take(&mut *self.tasks.write().expect("never left half put"));
+        let tasks = std::mem::take(&mut *self.tasks.write().expect(WHOLE));
         for task in tasks {
             let _ = task.await;
         }
@@ -176,7 +207,7 @@ impl Locked for Cores {
         Box::pin(async {
             let _held = self.opening.lock().await;
             self.check_locked()?;
-            self.open(Unlock { chain: self.chain.clone(), typed: Some(key) }).await?;
+            self.open(Unlock { providers: self.providers.clone(), typed: Some(key) }).await?;
             tracing::info!("the swarm was unlocked");
             self.open_door();
             Ok(())
@@ -188,7 +219,7 @@ impl Locked for Cores {
             let _held = self.opening.lock().await;
             self.check_locked()?;
             store::forget(&self.config).map_err(Failed::Open)?;
-            self.open(self.chain.clone().into()).await?;
+            self.open(self.providers.clone().into()).await?;
             tracing::warn!("the locked swarm was given up, and its store with it");
             self.open_door();
             Ok(())

@@ -16,7 +16,6 @@ const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let config = args.options.resolve()?;
-    let text = "GET /readyz HTTP/1.1\r\nHost: purser\r\nConnection: close\r\n\r\n";
-    super::up::request(&config.http.socket, ANSWER_TIME, text)?;
+    super::client::request(&config.http.socket, Some(ANSWER_TIME), "GET", "/readyz", "")?;
     Ok(())
 }

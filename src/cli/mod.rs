@@ -1,7 +1,10 @@
 //! The command line: one file a command.
 
+mod audit;
+mod client;
 mod healthcheck;
 mod key;
+mod keys;
 mod logging;
 mod openapi;
 mod process;
@@ -42,6 +45,10 @@ enum Command {
     Healthcheck(healthcheck::Args),
     /// Make an unlock key
     Key(key::Args),
+    /// List or rotate the keys of a running purser
+    Keys(keys::Args),
+    /// Read or check the audit of a running purser
+    Audit(audit::Args),
     /// Print the API document
     Openapi,
 }
@@ -54,6 +61,8 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Healthcheck(args) => healthcheck::run(args),
         Command::Key(args) => key::run(args),
+        Command::Keys(args) => keys::run(args),
+        Command::Audit(args) => audit::run(args),
         Command::Openapi => openapi::run(),
     };
     match done {

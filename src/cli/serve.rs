@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::app::App;
 use crate::config::{Config, Options};
-use crate::seal::unlock::{Chain, Provider, UnlockError};
+use crate::seal::unlock::{Provider, Providers, UnlockError};
 
 /// Options of `serve`.
 #[derive(Debug, clap::Args)]
@@ -14,16 +14,16 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
-    let (config, chain) = prepare(args.options)?;
+    let (config, providers) = prepare(args.options)?;
     block_on(&config, async {
-        let app = App::start(&config, chain).await.map_err(with_advice)?;
+        let app = App::start(&config, providers).await.map_err(with_advice)?;
         until_stopped(&config, app).await
     })
 }
 
 /// Reads the configuration, starts logging, finds where keys come from, and closes the process to
 /// others.
-pub(super) fn prepare(options: Options) -> anyhow::Result<(Config, Arc<Chain>)> {
+pub(super) fn prepare(options: Options) -> anyhow::Result<(Config, Arc<Providers>)> {
     // Nothing this process makes is for others, but for the socket, which gets its mode by itself.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let config = options.resolve()?;
@@ -31,8 +31,8 @@ pub(super) fn prepare(options: Options) -> anyhow::Result<(Config, Arc<Chain>)> 
     let providers = config.unlock.iter().map(|text| Provider::parse(text));
     let providers = providers.collect::<Result<Vec<_>, _>>()?;
     super::process::harden();
-    let chain = Chain::new(providers, config.store.data_dir.clone());
-    Ok((config, Arc::new(chain)))
+    let providers = Providers::new(providers, config.store.data_dir.clone());
+    Ok((config, Arc::new(providers)))
 }
 
 /// Says what to do when there is no key.

@@ -10,11 +10,14 @@ use tonic::Status;
 
 use super::assignment_set::{Difference, Held, Wanted};
 use super::feed::{self, Feed, Sender};
+use crate::domain::actor::Actor;
+use crate::domain::audit::{Note, Outcome};
 use crate::domain::change::{Key, Object};
 use crate::domain::id::NodeId;
 use crate::domain::network::Attachment;
+use crate::domain::refusal::Refusal;
 use crate::domain::view::View;
-use crate::manager::{Manager, Session};
+use crate::manager::{Manager, Session, Told};
 use crate::seal::secret::SecretBytes;
 use crate::wire;
 use crate::wire::proto::{AssignmentChange, AssignmentsMessage};
@@ -107,6 +110,7 @@ impl Assignments {
         difference: &Difference,
         held: &mut Held,
     ) -> Result<Sent, Option<Status>> {
+        self.tell(difference).await?;
         // Before any payload is opened: what was revoked meanwhile is then not sent.
         if self.await_places(view, difference).await {
             return Ok(Sent::Outdated);
@@ -154,6 +158,26 @@ impl Assignments {
         }
         chain.flush().await?;
         Ok(Sent::Whole)
+    }
+
+    /// Has the audit tell of the payloads that the node gets and has to give up, before it does.
+    async fn tell(&self, difference: &Difference) -> Result<(), Option<Status>> {
+        let puts = difference.put_grants.iter().map(|key| ("payload deliver", *key));
+        let removes = difference.remove_grants.iter().map(|key| ("payload withdraw", *key));
+        let told = puts.chain(removes).map(|(verb, key)| {
+            let note =
+                Note::new(Actor::Manager, verb).about(key).with(format!("node {}", self.node));
+            Told { note, outcome: Outcome::Done }
+        });
+        let told: Vec<Told> = told.collect();
+        if told.is_empty() {
+            return Ok(());
+        }
+        let failed = |refusal: Refusal| {
+            tracing::error!(%refusal, "no payload is sent that the audit cannot tell of");
+            Some(Status::unavailable("the audit cannot be written"))
+        };
+        self.manager.tell(told).await.map_err(failed)
     }
 
     /// Waits until the node has been told of its places on the networks of the tasks that it gets:
@@ -245,7 +269,6 @@ mod tests {
     use crate::dispatcher::session::Messages;
     use crate::domain::change::Change;
     use crate::domain::id::TaskId;
-    use crate::domain::intent::Actor;
     use crate::domain::network::Attachment;
     use crate::domain::secret::SecretSpec;
     use crate::domain::task_state::TaskState;
@@ -291,7 +314,11 @@ mod tests {
 
         let data = SecretBytes::new(b"there".to_vec());
         let spec = SecretSpec { name: "there".into(), ..Default::default() };
-        let id = visit.manager().create_secret(Actor::Client, spec, data).await.expect("made");
+        let id = visit
+            .manager()
+            .create_secret(Actor::Client(Default::default()), spec, data)
+            .await
+            .expect("made");
         let mut both = task(visit.node, 2, TaskState::Assigned, TaskState::Running, &[2]);
         let mut wish = (*both.spec).clone();
         let container = wish.container_spec.as_mut().expect("it has one");

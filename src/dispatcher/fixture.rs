@@ -142,7 +142,9 @@ impl Visit {
         let manager = &fixture.manager;
         let hub = Hub::start(manager, CancellationToken::new());
         let token = Manager::join_tokens(&manager.view()).worker;
-        let admitted = manager.admit(&token, Fixture::request(), Availability::Active).await;
+        let admitted = manager
+            .admit(([127, 0, 0, 1], 1).into(), &token, Fixture::request(), Availability::Active)
+            .await;
         let node = admitted.expect("a worker's token");
         let session = manager.sessions().register(node, None, manager.heartbeat_period());
         let session = session.expect("the first");

@@ -59,7 +59,8 @@ impl NodeCa for Certificates {
         } else {
             let availability =
                 wire::node::availability_from(message.availability).unwrap_or(Availability::Active);
-            let admitted = self.manager.admit(&message.token, message.csr, availability).await;
+            let admitted =
+                self.manager.admit(peer.addr, &message.token, message.csr, availability).await;
             let node = admitted.map_err(|refusal| {
                 tracing::warn!(addr = %peer.addr, why = %refusal, "a host was not admitted");
                 status(refusal)

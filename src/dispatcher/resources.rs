@@ -7,8 +7,9 @@
 use tonic::{Request, Response, Status};
 
 use super::peer::{Peer, status};
+use crate::domain::actor::Actor;
 use crate::domain::id::TaskId;
-use crate::domain::intent::{Actor, Intent};
+use crate::domain::intent::Intent;
 use crate::manager::Manager;
 use crate::wire;
 use crate::wire::proto::resource_allocator_server::ResourceAllocator;

@@ -150,6 +150,18 @@ impl Object {
         }
     }
 
+    /// The name that users know it by; tasks and the cluster have none.
+    pub fn name(&self) -> &str {
+        match self {
+            Object::Secret(secret) => &secret.spec.name,
+            Object::Config(config) => &config.spec.name,
+            Object::Service(service) => &service.spec.name,
+            Object::Node(node) => node.hostname(),
+            Object::Network(network) => &network.spec.name,
+            Object::Cluster(_) | Object::Task(_) => "",
+        }
+    }
+
     /// Its version and times.
     pub fn meta(&self) -> &Meta {
         match self {

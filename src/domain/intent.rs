@@ -2,7 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use super::change::SealedData;
+use super::actor::Actor;
+use super::audit::Note;
+use super::change::{Key, SealedData};
 use super::cluster::{Cluster, ClusterSpec};
 use super::config::ConfigSpec;
 use super::id::{ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId};
@@ -12,19 +14,6 @@ use super::node::{Availability, Node, NodeDescription, NodeSpec};
 use super::secret::{Fingerprint, SecretSpec};
 use super::service::{RegistryAuth, ServiceSpec};
 use super::task::TaskStatus;
-
-/// Who asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Actor {
-    /// A client of the HTTP API.
-    Client,
-    /// A node, known by its certificate.
-    Node(NodeId),
-    /// A host that presents a join token.
-    Joiner,
-    /// The manager itself.
-    Manager,
-}
 
 /// One request. Each variant says who may ask and when it is granted.
 #[derive(Debug, Clone)]
@@ -294,6 +283,67 @@ pub struct TaskReport {
 }
 
 impl Intent {
+    /// What the audit tells of it.
+    pub fn note(&self, actor: Actor) -> Note {
+        let (object, name) = self.subject();
+        let value = match self {
+            Intent::CreateSecret { payload, .. } | Intent::CreateConfig { payload, .. } => {
+                payload.as_ref().map(|payload| payload.fingerprint)
+            }
+            Intent::UpdateSecret { fingerprint, .. } | Intent::UpdateConfig { fingerprint, .. } => {
+                *fingerprint
+            }
+            _ => None,
+        };
+        let only_if_changed = matches!(
+            self,
+            Intent::ForgetSessions | Intent::RotateNetworkKeys | Intent::ProvideNetworks
+        );
+        let detail = match self {
+            Intent::LoseNodes { nodes } => {
+                let nodes: Vec<String> =
+                    nodes.iter().map(|(id, why)| format!("{id}: {why}")).collect();
+                nodes.join(", ")
+            }
+            Intent::RegisterNode { addr, .. } => addr.clone(),
+            _ => String::new(),
+        };
+        let name = name.to_owned();
+        Note { object, name, value, detail, only_if_changed, ..Note::new(actor, self.word()) }
+    }
+
+    /// What it is about, and the name that it gives to that.
+    fn subject(&self) -> (Option<Key>, &str) {
+        let key = match self {
+            Intent::CreateSecret { id, spec, .. } => return (Some(Key::Secret(*id)), &spec.name),
+            Intent::CreateConfig { id, spec, .. } => return (Some(Key::Config(*id)), &spec.name),
+            Intent::CreateService { id, spec, .. } => return (Some(Key::Service(*id)), &spec.name),
+            Intent::CreateNetwork { id, spec } => return (Some(Key::Network(*id)), &spec.name),
+            Intent::UpdateSecret { id, .. } | Intent::RemoveSecret { id } => Key::Secret(*id),
+            Intent::UpdateConfig { id, .. } | Intent::RemoveConfig { id } => Key::Config(*id),
+            Intent::UpdateService { id, .. }
+            | Intent::RollBackService { id, .. }
+            | Intent::RemoveService { id } => Key::Service(*id),
+            Intent::RemoveNetwork { id } => Key::Network(*id),
+            Intent::UpdateNode { id, .. }
+            | Intent::RemoveNode { id, .. }
+            | Intent::AdmitNode { id, .. }
+            | Intent::RenewCertificate { id, .. }
+            | Intent::RegisterNode { id, .. } => Key::Node(*id),
+            Intent::AttachNetwork { id, .. } | Intent::DetachNetwork { id, .. } => Key::Task(*id),
+            Intent::InitSwarm(new) => Key::Cluster(new.cluster.id),
+            Intent::UpdateSwarm(_)
+            | Intent::ShowUnlockKey
+            | Intent::LeaveSwarm
+            | Intent::LoseNodes { .. }
+            | Intent::ForgetSessions
+            | Intent::RotateNetworkKeys
+            | Intent::ProvideNetworks
+            | Intent::ReportTasks { .. } => return (None, ""),
+        };
+        (Some(key), "")
+    }
+
     /// The word for it in logs.
     pub fn word(&self) -> &'static str {
         match self {

@@ -36,6 +36,8 @@ pub mod service;
 pub mod task;
 pub mod task_state;
 
+pub mod actor;
+pub mod audit;
 pub mod change;
 pub mod constraint;
 pub mod filter;

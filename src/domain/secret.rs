@@ -95,6 +95,11 @@ impl<'de> Deserialize<'de> for Fingerprint {
 }
 
 impl Fingerprint {
+    /// The hash as text, as it is stored.
+    pub fn text(&self) -> String {
+        STANDARD.encode(self.0)
+    }
+
     /// Compares in constant time.
     pub fn matches(&self, other: &Fingerprint) -> bool {
         use subtle::ConstantTimeEq as _;

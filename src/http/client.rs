@@ -1,9 +1,10 @@
-//! The client of a connection: its name, and whether it is still there. Clients may close their half of it once they
-//! have asked, so that the end of what can be read says nothing; and a stream that is silent would
-//! learn only from its next write that nobody listens.
+//! The client of a connection: who it is, and whether it is still there. Clients may close their half
+//! of it once they have asked, so that the end of what can be read says nothing; and a stream that is
+//! silent would learn only from its next write that nobody listens.
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,9 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
+use tokio::net::unix::UCred;
+
+use crate::domain::actor::{Caller, Identity, Source};
 
 /// How often it is looked after a client that closed one half of its connection.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -22,24 +26,29 @@ pub(super) struct Client {
     /// A second descriptor of the connection, closed with it, if it can be watched: over TCP, who
     /// is gone looks the same as who only has nothing more to ask.
     watched: Option<Arc<OwnedFd>>,
-    /// Whom the certificate names that it came with.
-    name: Option<Arc<str>>,
+    /// Whom the connection shows it to be.
+    caller: Caller,
 }
 
 impl Client {
     pub(super) fn of(stream: &UnixStream) -> Client {
         let watched = stream.as_fd().try_clone_to_owned().ok().map(Arc::new);
-        Client { watched, name: None }
+        let peer = stream.peer_cred().ok();
+        let user = |peer: &UCred| Identity::User { uid: peer.uid(), gid: peer.gid() };
+        let identity = peer.as_ref().map_or(Identity::Anyone, user);
+        let source = Source::Unix(peer.and_then(|peer| peer.pid()));
+        Client { watched, caller: Caller::new(identity, source) }
     }
 
-    /// One that came with a certificate.
-    pub(super) fn named(name: Option<String>) -> Client {
-        Client { watched: None, name: name.map(Arc::from) }
+    /// One that came over TCP, with a certificate of this name or without one.
+    pub(super) fn of_tcp(addr: SocketAddr, name: Option<String>) -> Client {
+        let identity = name.map_or(Identity::Anyone, Identity::Certificate);
+        Client { watched: None, caller: Caller::new(identity, Source::Tcp(addr)) }
     }
 
-    /// The common name of its certificate, for the log.
-    pub(super) fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+    /// Whom the connection shows it to be.
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// Waits until both halves of the connection are closed.

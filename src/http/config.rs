@@ -12,19 +12,20 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::context::{Api, ApiInner, Wanted};
+use super::context::{Access, Api, ApiInner, Asker, Wanted};
 use super::decode;
 use super::error::{ErrorResponse, Failure, empty, json};
 use super::query::Query;
 use super::secret::{IdResponse, payload};
+use crate::domain::change::Object;
 use crate::domain::config::{Config, ConfigSpec};
 use crate::domain::container::Driver;
-use crate::domain::intent::{Actor, Intent};
+use crate::domain::intent::Intent;
 use crate::domain::json::is_zero;
 use crate::domain::meta::Version;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::time::Timestamp;
-use crate::manager::PayloadError;
+use crate::manager::{PayloadError, Verb};
 use crate::seal::secret::SecretBytes;
 
 /// A config as it is shown.
@@ -92,7 +93,11 @@ const KEYS: &[&str] = &["name", "id", "label"];
 #[utoipa::path(get, path = "/configs", tag = "Config", operation_id = "ConfigList",
     params(("filters" = Option<String>, Query, description = "JSON map of `id`, `label`, `name` to values")),
     responses((status = 200, body = Vec<ConfigAnswer>), (status = 400, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
-pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Response<Body>, Failure> {
+pub(super) async fn list(
+    State(api): State<Api>,
+    access: Access,
+    query: Query,
+) -> Result<Response<Body>, Failure> {
     let filters = query.filters(KEYS)?;
     let view = api.manager.view();
     view.require_cluster()?;
@@ -105,8 +110,9 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Respons
     let passes = |config: &Config| {
         (!any_name || is_named(config)) && filters.passes_labels("label", &config.spec.labels)
     };
+    let sees = |config: &Arc<Config>| access.sees(|| Object::Config(config.clone()));
     let mut found: Vec<Arc<Config>> =
-        view.configs().filter(|config| passes(config)).cloned().collect();
+        view.configs().filter(|config| passes(config) && sees(config)).cloned().collect();
     if !filters.values("name").is_empty() {
         found.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
     }
@@ -164,11 +170,12 @@ async fn answer(api: &ApiInner, config: &Config) -> Result<Option<ConfigAnswer>,
     responses((status = 201, body = IdResponse), (status = 400, body = ErrorResponse), (status = 409, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn create(
     State(api): State<Api>,
+    Asker(actor): Asker,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let body: ConfigBody = decode::body(request).await?;
     let (spec, data) = body.split();
-    let id = api.manager.create_config(Actor::Client, spec, data).await?;
+    let id = api.manager.create_config(actor, spec, data).await?;
     Ok(json(StatusCode::CREATED, &IdResponse { id: id.to_string() }))
 }
 
@@ -178,11 +185,13 @@ pub(super) async fn create(
     responses((status = 200, body = ConfigAnswer), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn inspect(
     State(api): State<Api>,
+    access: Access,
     Wanted(wanted): Wanted,
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     view.require_cluster()?;
     let config = view.find_config(&wanted)?;
+    access.check(Verb::Read, || Object::Config(config.clone()))?;
     let answer = answer(&api, config)
         .await
         .map_err(|error| Refusal::front(Reason::Unknown, error.to_string()))?;
@@ -198,6 +207,7 @@ pub(super) async fn inspect(
     responses((status = 200), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn update(
     State(api): State<Api>,
+    Asker(actor): Asker,
     Wanted(wanted): Wanted,
     query: Query,
     request: Request<Body>,
@@ -211,7 +221,7 @@ pub(super) async fn update(
     let keyring = api.manager.store().keyring();
     let fingerprint = (!data.is_empty()).then(|| keyring.fingerprint(&data));
     let intent = Intent::UpdateConfig { id, version, spec, fingerprint };
-    api.manager.submit(Actor::Client, intent).await?;
+    api.manager.submit(actor, intent).await?;
     Ok(empty(StatusCode::OK))
 }
 
@@ -221,11 +231,12 @@ pub(super) async fn update(
     responses((status = 204), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn remove(
     State(api): State<Api>,
+    Asker(actor): Asker,
     Wanted(wanted): Wanted,
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     view.require_cluster()?;
     let id = view.find_config(&wanted)?.id;
-    api.manager.submit(Actor::Client, Intent::RemoveConfig { id }).await?;
+    api.manager.submit(actor, Intent::RemoveConfig { id }).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -11,8 +12,11 @@ use tokio_util::sync::CancellationToken;
 use super::Locked;
 use super::error::Failure;
 use super::events::Events;
+use crate::domain::actor::{Actor, Caller};
+use crate::domain::change::Object;
+use crate::domain::refusal::Refusal;
 use crate::engine::Engine;
-use crate::manager::Manager;
+use crate::manager::{Asking, Manager, Policy, Right, Verb, target};
 
 /// A version of the API, as in `v1.41`: compared number by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +77,59 @@ impl<S: Sync> FromRequestParts<S> for Wanted {
     }
 }
 
+/// Who asks, as the connection shows it.
+pub(super) struct Asker(pub Actor);
+
+impl<S: Sync> FromRequestParts<S> for Asker {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Asker, Infallible> {
+        Ok(Asker(Actor::Client(parts.extensions.get().cloned().unwrap_or_default())))
+    }
+}
+
+/// What who asks may see, by the policy.
+pub(super) struct Access {
+    policy: Arc<Policy>,
+    caller: Caller,
+}
+
+impl FromRequestParts<Api> for Access {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Access, Infallible> {
+        Ok(Access::new(api, parts.extensions.get().cloned().unwrap_or_default()))
+    }
+}
+
+impl Access {
+    pub(super) fn new(api: &ApiInner, caller: Caller) -> Access {
+        Access { policy: api.manager.policy(), caller }
+    }
+
+    fn asking(&self) -> Asking<'_> {
+        Asking { policy: &self.policy, caller: &self.caller }
+    }
+
+    /// True when it may see an object, in a list or a stream.
+    pub(super) fn sees(&self, object: impl FnOnce() -> Object) -> bool {
+        self.policy.is_open() || self.asking().is_allowed(Verb::Read, target(&object()))
+    }
+
+    /// Checks that it may do this with an object.
+    pub(super) fn check(&self, verb: Verb, object: impl FnOnce() -> Object) -> Result<(), Refusal> {
+        match self.policy.is_open() {
+            true => Ok(()),
+            false => self.asking().may_of(verb, Some(object())),
+        }
+    }
+
+    /// Checks that it may do this with what has no name.
+    pub(super) fn check_at_all(&self, verb: Verb, right: Right) -> Result<(), Refusal> {
+        self.asking().may_at_all(verb, right)
+    }
+}
+
 /// State that all handlers share; clones are cheap.
 #[derive(Clone)]
 pub(crate) struct Api {
@@ -87,6 +144,8 @@ pub(crate) struct ApiInner {
     pub data_dir: String,
     /// How the manager is unlocked, while it is locked.
     pub locked: Option<Arc<dyn Locked>>,
+    /// Counts the requests, from a number drawn at the start.
+    pub requests: AtomicU64,
     /// Held while the engine is being attached: a second try would make the first one's token
     /// worthless.
     pub attaching: tokio::sync::Mutex<()>,

@@ -21,6 +21,13 @@ pub(super) struct ErrorResponse {
     pub message: String,
 }
 
+/// Why a request failed, for the audit.
+#[derive(Debug, Clone)]
+pub(super) struct Why {
+    pub message: String,
+    pub is_denied: bool,
+}
+
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Failure {
         Failure(refusal)
@@ -51,7 +58,9 @@ impl IntoResponse for Failure {
             Layer::Front => message,
             Layer::Store => format!("rpc error: code = {} desc = {message}", code(reason)),
         };
-        json(status(reason), &ErrorResponse { message })
+        let mut response = json(status(reason), &ErrorResponse { message: message.clone() });
+        response.extensions_mut().insert(Why { message, is_denied: reason == Reason::Forbidden });
+        response
     }
 }
 

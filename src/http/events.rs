@@ -16,7 +16,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::context::{Api, ApiVersion};
+use super::context::{Access, Api, ApiVersion};
 use super::error::{ErrorResponse, Failure};
 use super::query::Query;
 use crate::domain::change::{Changed, Kind, Object};
@@ -24,7 +24,7 @@ use crate::domain::filter::Filters;
 use crate::domain::node::Node;
 use crate::domain::service::{ModeKind, Service};
 use crate::domain::time::Timestamp;
-use crate::manager::Manager;
+use crate::manager::{Manager, Right, Verb};
 
 /// Events that are kept for replay.
 const BUFFER_MAX: usize = 256;
@@ -44,6 +44,9 @@ struct Event {
     time: i64,
     #[serde(rename = "timeNano")]
     time_nano: i64,
+    /// What it is about, for who may see that.
+    #[serde(skip)]
+    object: Object,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -137,7 +140,7 @@ fn event_of(changed: &Changed) -> Option<Event> {
     };
     let mut attributes = BTreeMap::new();
     let newest = changed.new.as_ref().or(changed.old.as_ref())?;
-    attributes.insert("name", name_of(newest));
+    attributes.insert("name", newest.name().to_owned());
     match (&changed.old, &changed.new) {
         (Some(Object::Service(old)), Some(Object::Service(new))) => {
             service_attributes(old, new, &mut attributes);
@@ -155,18 +158,8 @@ fn event_of(changed: &Changed) -> Option<Event> {
         scope: "swarm",
         time: changed.at.unix_seconds(),
         time_nano: nanos,
+        object: newest.clone(),
     })
-}
-
-fn name_of(object: &Object) -> String {
-    match object {
-        Object::Secret(secret) => secret.spec.name.clone(),
-        Object::Config(config) => config.spec.name.clone(),
-        Object::Service(service) => service.spec.name.clone(),
-        Object::Node(node) => node.hostname().to_owned(),
-        Object::Network(network) => network.spec.name.clone(),
-        Object::Cluster(_) | Object::Task(_) => String::new(),
-    }
 }
 
 type Attributes = BTreeMap<&'static str, String>;
@@ -287,6 +280,7 @@ fn moment(query: &Query, key: &str) -> Result<Option<Timestamp>, Failure> {
             content((String = "application/jsonl"), (String = "application/x-ndjson"), (String = "application/json-seq"), (String = "application/json"))), (status = 400, body = ErrorResponse)))]
 pub(super) async fn stream(
     State(api): State<Api>,
+    access: Access,
     version: ApiVersion,
     query: Query,
     request: Request<Body>,
@@ -294,8 +288,9 @@ pub(super) async fn stream(
     let wish = Wish::read(&query)?;
     let form = Form::of(request.headers(), version);
     let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-    tokio::spawn(own_events(api.clone(), wish, form, sender.clone()));
-    if api.engine.is_some() {
+    let may_use = access.check_at_all(Verb::Use, Right::Engine).is_ok();
+    tokio::spawn(own_events(api.clone(), access, wish, form, sender.clone()));
+    if api.engine.is_some() && may_use {
         tokio::spawn(engine_events(api, request, form, sender));
     }
     let lines = tokio_stream::wrappers::ReceiverStream::new(receiver);
@@ -356,11 +351,13 @@ impl Form {
     }
 }
 
-async fn own_events(api: Api, wish: Wish, form: Form, sender: mpsc::Sender<Bytes>) {
+async fn own_events(api: Api, access: Access, wish: Wish, form: Form, sender: mpsc::Sender<Bytes>) {
+    let sees = |event: &Event| access.sees(|| event.object.clone());
     let (kept, mut live) = api.events.subscribe();
     if wish.since.is_some() || wish.until.is_some() {
         for event in kept {
             let wanted = !wish.is_before(&event) && !wish.is_after(&event) && wish.wants(&event);
+            let wanted = wanted && sees(&event);
             if wanted && sender.send(form.event(&event)).await.is_err() {
                 return;
             }
@@ -382,7 +379,7 @@ async fn own_events(api: Api, wish: Wish, form: Form, sender: mpsc::Sender<Bytes
             event = live.recv() => event,
         };
         match event {
-            Ok(event) if wish.wants(&event) => {
+            Ok(event) if wish.wants(&event) && sees(&event) => {
                 // A client that does not read loses events.
                 let _ = sender.try_send(form.event(&event));
             }

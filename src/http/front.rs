@@ -1,5 +1,7 @@
 //! In front of all routes: the version prefix, the checks and headers that every answer has.
 
+use std::sync::atomic::Ordering;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::uri::PathAndQuery;
@@ -10,9 +12,11 @@ use tracing::Instrument as _;
 
 use super::client::Client;
 use super::context::{API_MAX, API_MIN, Api, ApiVersion};
-use super::error::{Failure, empty};
+use super::error::{Failure, Why, empty};
 use super::passthrough;
-use crate::domain::id::Stream;
+use crate::domain::actor::{Actor, Caller};
+use crate::domain::audit::{Note, Outcome};
+use crate::manager::Told;
 
 /// The routes and what stands in front of them.
 #[derive(Clone)]
@@ -23,10 +27,24 @@ pub(crate) struct Front {
 
 impl Front {
     /// Answers one request.
-    pub(crate) async fn answer(self, request: Request<Body>) -> Response<Body> {
-        let span = self.span(&request);
+    pub(crate) async fn answer(self, mut request: Request<Body>) -> Response<Body> {
+        let number = self.api.requests.fetch_add(1, Ordering::Relaxed);
+        let client: Option<&Client> = request.extensions().get();
+        let caller = client.map(Client::caller).cloned().unwrap_or_default().with_request(number);
+        let span = span(&request, &caller);
+        request.extensions_mut().insert(caller.clone());
+        let is_change = is_change(&request);
+        let (method, uri) = (request.method().clone(), request.uri().clone());
         async move {
             let mut response = self.route(request).await;
+            let why = response.extensions_mut().remove::<Why>();
+            if let Some(why) = why
+                && (is_change || why.is_denied)
+                && !caller.is_told()
+            {
+                let asked = format!("{method} {}", uri.path());
+                self.tell(caller, asked, why, response.status()).await;
+            }
             self.add_headers(&mut response);
             response
         }
@@ -34,16 +52,21 @@ impl Front {
         .await
     }
 
-    fn span(&self, request: &Request<Body>) -> tracing::Span {
-        if !tracing::enabled!(tracing::Level::DEBUG) {
-            return tracing::Span::none();
+    /// Has the audit tell of a change that failed before anything was decided.
+    async fn tell(&self, caller: Caller, asked: String, why: Why, status: StatusCode) {
+        let outcome = match why.is_denied {
+            true => Outcome::Denied,
+            false if status.is_server_error() => Outcome::Failed,
+            false => Outcome::Refused,
+        };
+        let note = Note::new(Actor::Client(caller), "request");
+        let note = note.with(format!("{asked}: {}", why.message));
+        if self.api.manager.view().is_locked() {
+            return;
         }
-        let mut id = [0; 6];
-        self.api.manager.entropy().fill(Stream::Other, &mut id);
-        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        let client = request.extensions().get().and_then(Client::name);
-        let (method, path) = (request.method(), request.uri().path());
-        tracing::debug_span!("request", id, %method, path, client)
+        if let Err(error) = self.api.manager.tell(vec![Told { note, outcome }]).await {
+            tracing::warn!(%error, "the audit does not tell of a request that failed");
+        }
     }
 
     async fn route(&self, mut request: Request<Body>) -> Response<Body> {
@@ -96,6 +119,20 @@ impl Front {
         headers.insert("Ostype", HeaderValue::from_static("linux"));
         headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
     }
+}
+
+fn span(request: &Request<Body>, caller: &Caller) -> tracing::Span {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return tracing::Span::none();
+    }
+    let id = format!("{:012x}", caller.request());
+    let (method, path) = (request.method(), request.uri().path());
+    tracing::debug_span!("request", id, %method, path, client = %caller.identity())
+}
+
+/// True for what may change something.
+fn is_change(request: &Request<Body>) -> bool {
+    !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// The answer to a version that is not understood; none to one that is.

@@ -14,14 +14,15 @@ use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::client::Client;
-use super::context::{Api, ApiVersion, Wanted};
+use super::context::{Access, Api, ApiVersion, Wanted};
 use super::error::{ErrorResponse, Failure};
 use super::query::Query;
+use crate::domain::change::Object;
 use crate::domain::log::{Line, Options, Source, Subject};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::service::TaskSpec;
 use crate::domain::view::View;
-use crate::manager::Reader;
+use crate::manager::{Reader, Verb};
 
 /// The version from which frames have a type of their own.
 const MULTIPLEXED_SINCE: ApiVersion = ApiVersion::v1(42);
@@ -44,6 +45,7 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.'
         (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn of_service(
     State(api): State<Api>,
+    access: Access,
     version: ApiVersion,
     Wanted(wanted): Wanted,
     query: Query,
@@ -51,6 +53,7 @@ pub(super) async fn of_service(
 ) -> Result<Response<Body>, Failure> {
     answer(&api, version, &query, client, |view| {
         let service = view.find_service(&wanted)?;
+        access.check(Verb::Logs, || Object::Service(service.clone()))?;
         Ok((Subject::Service(service.id), has_tty(&service.spec.task_template)))
     })
 }
@@ -70,6 +73,7 @@ pub(super) async fn of_service(
         (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn of_task(
     State(api): State<Api>,
+    access: Access,
     version: ApiVersion,
     Wanted(wanted): Wanted,
     query: Query,
@@ -77,6 +81,7 @@ pub(super) async fn of_task(
 ) -> Result<Response<Body>, Failure> {
     answer(&api, version, &query, client, |view| {
         let task = view.find_task(&wanted)?;
+        access.check(Verb::Logs, || Object::Task(task.clone()))?;
         Ok((Subject::Task(task.id), has_tty(&task.spec)))
     })
 }

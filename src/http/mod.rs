@@ -14,6 +14,7 @@
 
 mod address;
 mod attach;
+mod audit;
 mod client;
 mod config;
 mod context;
@@ -23,6 +24,7 @@ mod events;
 mod first_line;
 mod front;
 mod gates;
+mod keys;
 mod linger;
 mod logs;
 mod names;
@@ -48,6 +50,7 @@ pub use router::document;
 pub use server::{Config, Listeners, ServeError};
 pub use tls::{TlsError, TlsFiles};
 
+use crate::domain::id::Stream;
 use crate::domain::refusal::Refusal;
 use crate::engine::Engine;
 use crate::manager::Manager;
@@ -122,12 +125,17 @@ fn make_front(
 ) -> (front::Front, CancellationToken) {
     let ended = stop.child_token();
     let events = events::Events::start(&manager, ended.clone());
+    let mut start = [0; 8];
+    manager.entropy().fill(Stream::Other, &mut start);
+    // Twelve hexadecimal digits, most of which another start does not share.
+    let requests = (u64::from_le_bytes(start) >> 20 | 1).into();
     let inner = context::ApiInner {
         manager,
         engine,
         events,
         data_dir,
         locked,
+        requests,
         attaching: tokio::sync::Mutex::new(()),
         stop: ended.clone(),
     };

@@ -6,18 +6,21 @@ use axum::http::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::context::{Api, Wanted};
+use super::context::{Access, Api, Asker, Wanted};
 use super::decode;
 use super::error::{ErrorResponse, Failure, empty, json, json_list};
 use super::query::Query;
+use crate::domain::change::Object;
 use crate::domain::id::NodeId;
-use crate::domain::intent::{Actor, Intent};
+use crate::domain::intent::Intent;
 use crate::domain::meta::Version;
 use crate::domain::node::{
     Availability, ManagerStatus, Node, NodeDescription, NodeRole, NodeSpec, NodeStatus,
 };
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::time::Timestamp;
+use crate::manager::Verb;
+use std::sync::Arc;
 
 /// A node as it is shown.
 #[derive(Serialize, ToSchema)]
@@ -62,7 +65,11 @@ const KEYS: &[&str] = &["id", "name", "label", "node.label", "role", "membership
 #[utoipa::path(get, path = "/nodes", tag = "Node", operation_id = "NodeList",
     params(("filters" = Option<String>, Query, description = "JSON map of `id`, `label`, `membership`, `name`, `node.label`, `role` to values")),
     responses((status = 200, body = Vec<NodeAnswer>), (status = 400, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
-pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Response<Body>, Failure> {
+pub(super) async fn list(
+    State(api): State<Api>,
+    access: Access,
+    query: Query,
+) -> Result<Response<Body>, Failure> {
     let filters = query.filters(KEYS)?;
     let view = api.manager.view();
     view.require_cluster()?;
@@ -90,7 +97,8 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Respons
             && filters.passes_labels("label", engine.unwrap_or(&no_labels))
             && filters.passes_labels("node.label", &node.spec.labels)
     };
-    let found: Vec<&Node> = view.nodes().map(|node| &**node).filter(passes).collect();
+    let sees = |node: &&Arc<Node>| access.sees(|| Object::Node((*node).clone()));
+    let found: Vec<&Node> = view.nodes().filter(sees).map(|node| &**node).filter(passes).collect();
     Ok(json_list(found.into_iter().map(NodeAnswer::from), 1536))
 }
 
@@ -100,11 +108,13 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Respons
     responses((status = 200, body = NodeAnswer), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn inspect(
     State(api): State<Api>,
+    access: Access,
     Wanted(wanted): Wanted,
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     view.require_cluster()?;
     let node = view.find_node(&wanted)?;
+    access.check(Verb::Read, || Object::Node(node.clone()))?;
     Ok(json(StatusCode::OK, &NodeAnswer::from(&**node)))
 }
 
@@ -129,6 +139,7 @@ pub(super) struct NodeBody {
     responses((status = 200), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn update(
     State(api): State<Api>,
+    Asker(actor): Asker,
     Wanted(wanted): Wanted,
     query: Query,
     request: Request<Body>,
@@ -143,7 +154,7 @@ pub(super) async fn update(
     let availability = Availability::parse(&body.availability)
         .ok_or_else(|| Failure::invalid(Availability::unknown(&body.availability)))?;
     let spec = NodeSpec { name: body.name, labels: body.labels, role, availability };
-    api.manager.submit(Actor::Client, Intent::UpdateNode { id, version, spec }).await?;
+    api.manager.submit(actor, Intent::UpdateNode { id, version, spec }).await?;
     Ok(empty(StatusCode::OK))
 }
 
@@ -154,6 +165,7 @@ pub(super) async fn update(
     responses((status = 200), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn remove(
     State(api): State<Api>,
+    Asker(actor): Asker,
     Wanted(wanted): Wanted,
     query: Query,
 ) -> Result<Response<Body>, Failure> {
@@ -161,6 +173,6 @@ pub(super) async fn remove(
     view.require_cluster()?;
     let id = view.find_node(&wanted)?.id;
     let force = query.loose_bool("force");
-    api.manager.submit(Actor::Client, Intent::RemoveNode { id, force }).await?;
+    api.manager.submit(actor, Intent::RemoveNode { id, force }).await?;
     Ok(empty(StatusCode::OK))
 }

@@ -7,21 +7,34 @@ use axum::response::IntoResponse as _;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 
-use super::context::{Api, ApiVersion};
+use super::context::{Access, Api, ApiVersion};
 use super::error::{Failure, json};
+use crate::domain::actor::{Actor, Caller};
+use crate::domain::audit::{Note, Outcome};
 use crate::domain::refusal::{Reason, Refusal};
+use crate::manager::{Right, Told, Verb};
 
 /// Answers a request that no route of ours takes.
 pub(super) async fn fallback(api: &Api, request: Request<Body>) -> Response<Body> {
     match &api.engine {
         Some(_) => pass(api, request).await.unwrap_or_else(Failure::into_response),
-        None => without_engine(&request),
+        None => {
+            let caller: Caller = request.extensions().get().cloned().unwrap_or_default();
+            match Access::new(api, caller).check_at_all(Verb::Use, Right::Engine) {
+                Ok(()) => without_engine(&request),
+                Err(refusal) => Failure(refusal).into_response(),
+            }
+        }
     }
 }
 
 /// Passes a request on to the engine, with its version prefix lowered to what the engine speaks.
 pub(super) async fn pass(api: &Api, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
     let engine = api.engine.as_ref().ok_or_else(Failure::no_route)?;
+    let caller: Caller = request.extensions().get().cloned().unwrap_or_default();
+    let is_look = matches!(*request.method(), Method::GET | Method::HEAD);
+    let asked = format!("{} {}", request.method(), request.uri().path());
+    admit(api, caller, is_look, asked).await?;
     if engine.api_version().is_none() {
         let _ = engine.version().await;
     }
@@ -65,6 +78,18 @@ pub(super) async fn pass(api: &Api, mut request: Request<Body>) -> Result<Respon
         parts.headers.remove(header::CONNECTION);
     }
     Ok(Response::from_parts(parts, Body::new(body)))
+}
+
+/// Checks that who asks may use the engine, and has the audit tell of what may change something there.
+async fn admit(api: &Api, caller: Caller, is_look: bool, asked: String) -> Result<(), Failure> {
+    Access::new(api, caller.clone()).check_at_all(Verb::Use, Right::Engine)?;
+    if is_look || api.manager.view().is_locked() {
+        return Ok(());
+    }
+    caller.set_told();
+    let note = Note::new(Actor::Client(caller), "engine request").with(asked);
+    api.manager.tell(vec![Told { note, outcome: Outcome::Done }]).await?;
+    Ok(())
 }
 
 /// Copies both ways until both sides have ended.

@@ -14,7 +14,8 @@ use utoipa_axum::routes;
 use super::context::Api;
 use super::error::{ErrorResponse, json};
 use super::{
-    config, events, logs, network, node, passthrough, secret, service, swarm, system, task,
+    audit, config, events, keys, logs, network, node, passthrough, secret, service, swarm, system,
+    task,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -36,6 +37,7 @@ use super::{
         (name = "Config", description = "Files that services are granted and that are no secrets"),
         (name = "Network", description = "Networks of the swarm, and of the host"),
         (name = "System", description = "Version, health and events"),
+        (name = "Purser", description = "Keys, audit and backup; of purser's own"),
     )
 )]
 struct Document;
@@ -77,6 +79,10 @@ fn list() -> OpenApiRouter<Api> {
         .routes(routes!(system::version))
         .routes(routes!(system::info))
         .routes(routes!(events::stream))
+        .routes(routes!(keys::list))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(audit::read))
+        .routes(routes!(audit::verify))
         .routes(routes!(system::livez))
         .routes(routes!(system::readyz))
         .routes(routes!(document_route))

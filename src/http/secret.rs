@@ -8,17 +8,20 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use super::context::{Api, Wanted};
+use super::context::{Access, Api, Asker, Wanted};
 use super::decode;
 use super::error::{ErrorResponse, Failure, empty, json, json_text, list_text};
 use super::query::Query;
+use crate::domain::change::Object;
 use crate::domain::container::Driver;
-use crate::domain::intent::{Actor, Intent};
+use crate::domain::intent::Intent;
 use crate::domain::json::decode_base64;
 use crate::domain::meta::Version;
 use crate::domain::secret::{Secret, SecretSpec};
 use crate::domain::time::Timestamp;
+use crate::manager::Verb;
 use crate::seal::secret::SecretBytes;
+use std::sync::Arc;
 
 /// A secret as it is shown.
 #[derive(Serialize, ToSchema)]
@@ -103,7 +106,11 @@ const KEYS: &[&str] = &["names", "name", "id", "label"];
 #[utoipa::path(get, path = "/secrets", tag = "Secret", operation_id = "SecretList",
     params(("filters" = Option<String>, Query, description = "JSON map of `id`, `label`, `name`, `names` to values")),
     responses((status = 200, body = Vec<SecretAnswer>), (status = 400, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
-pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Response<Body>, Failure> {
+pub(super) async fn list(
+    State(api): State<Api>,
+    access: Access,
+    query: Query,
+) -> Result<Response<Body>, Failure> {
     let filters = query.filters(KEYS)?;
     let view = api.manager.view();
     view.require_cluster()?;
@@ -118,8 +125,9 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Respons
     let passes = |secret: &Secret| {
         (!any_name || is_named(secret)) && filters.passes_labels("label", &secret.spec.labels)
     };
+    let sees = |secret: &Arc<Secret>| access.sees(|| Object::Secret(secret.clone()));
     let mut found: Vec<&Secret> =
-        view.secrets().map(|secret| &**secret).filter(|secret| passes(secret)).collect();
+        view.secrets().filter(|secret| passes(secret) && sees(secret)).map(|s| &**s).collect();
     if KEYS[..2].iter().any(|key| !filters.values(key).is_empty()) {
         found.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
     }
@@ -140,11 +148,12 @@ fn shown(secret: &Secret) -> &[u8] {
     responses((status = 201, body = IdResponse), (status = 400, body = ErrorResponse), (status = 409, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn create(
     State(api): State<Api>,
+    Asker(actor): Asker,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let body: SecretBody = decode::body(request).await?;
     let (spec, data) = body.split();
-    let id = api.manager.create_secret(Actor::Client, spec, data).await?;
+    let id = api.manager.create_secret(actor, spec, data).await?;
     Ok(json(StatusCode::CREATED, &IdResponse { id: id.to_string() }))
 }
 
@@ -154,11 +163,13 @@ pub(super) async fn create(
     responses((status = 200, body = SecretAnswer), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn inspect(
     State(api): State<Api>,
+    access: Access,
     Wanted(wanted): Wanted,
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     view.require_cluster()?;
     let secret = view.find_secret(&wanted)?;
+    access.check(Verb::Read, || Object::Secret(secret.clone()))?;
     let mut text = shown(secret).to_vec();
     text.push(b'\n');
     Ok(json_text(StatusCode::OK, text))
@@ -172,6 +183,7 @@ pub(super) async fn inspect(
     responses((status = 200), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn update(
     State(api): State<Api>,
+    Asker(actor): Asker,
     Wanted(wanted): Wanted,
     query: Query,
     request: Request<Body>,
@@ -186,7 +198,7 @@ pub(super) async fn update(
     let fingerprint = (!data.is_empty()).then(|| keyring.fingerprint(&data));
     drop(data);
     let intent = Intent::UpdateSecret { id, version, spec, fingerprint };
-    api.manager.submit(Actor::Client, intent).await?;
+    api.manager.submit(actor, intent).await?;
     Ok(empty(StatusCode::OK))
 }
 
@@ -196,11 +208,12 @@ pub(super) async fn update(
     responses((status = 204), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn remove(
     State(api): State<Api>,
+    Asker(actor): Asker,
     Wanted(wanted): Wanted,
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     view.require_cluster()?;
     let id = view.find_secret(&wanted)?.id;
-    api.manager.submit(Actor::Client, Intent::RemoveSecret { id }).await?;
+    api.manager.submit(actor, Intent::RemoveSecret { id }).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }

@@ -194,9 +194,10 @@ impl Connections {
         loop {
             let place = self.place().await;
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, addr)) => {
                     let _ = stream.set_nodelay(true);
-                    self.tasks.spawn(self.clone().answer(stream, Client::default(), place));
+                    let client = Client::of_tcp(addr, None);
+                    self.tasks.spawn(self.clone().answer(stream, client, place));
                 }
                 Err(error) => self.refused(&error).await,
             }

@@ -9,14 +9,15 @@ use axum::http::{HeaderMap, Request, Response, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::context::{Api, ApiVersion, Wanted};
+use super::context::{Access, Api, ApiVersion, Asker, Wanted};
 use super::decode;
 use super::error::{ErrorResponse, Failure, empty, json, json_list};
 use super::query::Query;
 use super::{gates, names, network};
+use crate::domain::change::Object;
 use crate::domain::endpoint::{EndpointSpec, PortConfig};
 use crate::domain::id::ServiceId;
-use crate::domain::intent::{Actor, AuthFrom, Intent};
+use crate::domain::intent::{AuthFrom, Intent};
 use crate::domain::json::is_zero;
 use crate::domain::meta::Version;
 use crate::domain::network::Attachment;
@@ -28,6 +29,8 @@ use crate::domain::service::{
 use crate::domain::task_state::TaskState;
 use crate::domain::time::Timestamp;
 use crate::domain::view::View;
+use crate::manager::Verb;
+use std::sync::Arc;
 
 /// A service as it is shown.
 #[derive(Serialize, ToSchema)]
@@ -126,6 +129,7 @@ const KEYS: &[&str] = &["name", "id", "label", "mode", "runtime"];
     responses((status = 200, body = Vec<ServiceAnswer>), (status = 400, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn list(
     State(api): State<Api>,
+    access: Access,
     version: ApiVersion,
     query: Query,
 ) -> Result<Response<Body>, Failure> {
@@ -140,7 +144,9 @@ pub(super) async fn list(
             && filters.passes("runtime", |value| value == Runtime::Container.as_str())
             && filters.passes_labels("label", &service.spec.labels)
     };
-    let found: Vec<&Service> = view.services().map(|service| &**service).filter(passes).collect();
+    let sees = |service: &&Arc<Service>| access.sees(|| Object::Service((*service).clone()));
+    let found: Vec<&Service> =
+        view.services().filter(sees).map(|service| &**service).filter(passes).collect();
     let answers = found.into_iter().map(|service| {
         let mut answer = ServiceAnswer::new(service, version);
         answer.service_status = with_status.then(|| status_of(&view, service));
@@ -178,6 +184,7 @@ fn status_of(view: &View, service: &Service) -> ServiceStatus {
     responses((status = 201, body = ServiceCreateResponse), (status = 400, body = ErrorResponse), (status = 409, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn create(
     State(api): State<Api>,
+    Asker(actor): Asker,
     asked: ApiVersion,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
@@ -191,7 +198,7 @@ pub(super) async fn create(
     network::check_local(&api, &mut spec).await?;
     let id = ServiceId::make(api.manager.entropy());
     let intent = Intent::CreateService { id, spec, registry_auth };
-    api.manager.submit(Actor::Client, intent).await?;
+    api.manager.submit(actor, intent).await?;
     let answer = ServiceCreateResponse { id: id.to_string(), warnings: None };
     Ok(json(StatusCode::CREATED, &answer))
 }
@@ -233,6 +240,7 @@ fn registry_auth(headers: &HeaderMap) -> Option<RegistryAuth> {
     responses((status = 200, body = ServiceAnswer), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn inspect(
     State(api): State<Api>,
+    access: Access,
     Wanted(wanted): Wanted,
     asked: ApiVersion,
     query: Query,
@@ -241,6 +249,7 @@ pub(super) async fn inspect(
     let view = api.manager.view();
     view.require_cluster()?;
     let service = view.find_service(&wanted)?;
+    access.check(Verb::Read, || Object::Service(service.clone()))?;
     let mut answer = ServiceAnswer::new(service, asked);
     if with_defaults {
         answer.spec = Cow::Owned(insert_defaults(answer.spec.into_owned()));
@@ -282,6 +291,7 @@ fn insert_defaults(mut spec: ServiceSpec) -> ServiceSpec {
     responses((status = 200, body = ServiceUpdateResponse), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn update(
     State(api): State<Api>,
+    Asker(actor): Asker,
     Wanted(wanted): Wanted,
     asked: ApiVersion,
     query: Query,
@@ -308,7 +318,7 @@ pub(super) async fn update(
             return Err(Refusal::front(Reason::Unknown, message).into());
         }
     };
-    api.manager.submit(Actor::Client, intent).await?;
+    api.manager.submit(actor, intent).await?;
     Ok(json(StatusCode::OK, &ServiceUpdateResponse { warnings: None }))
 }
 
@@ -318,11 +328,12 @@ pub(super) async fn update(
     responses((status = 200), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn remove(
     State(api): State<Api>,
+    Asker(actor): Asker,
     Wanted(wanted): Wanted,
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     view.require_cluster()?;
     let id = view.find_service(&wanted)?.id;
-    api.manager.submit(Actor::Client, Intent::RemoveService { id }).await?;
+    api.manager.submit(actor, Intent::RemoveService { id }).await?;
     Ok(empty(StatusCode::OK))
 }

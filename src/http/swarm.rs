@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::address;
-use super::context::Api;
+use super::context::{Access, Api, Asker};
 use super::decode;
 use super::error::{ErrorResponse, Failure, empty, json};
 use super::query::Query;
@@ -19,12 +19,12 @@ use crate::domain::cluster::{
     SUBNET_SIZE_DEFAULT,
 };
 use crate::domain::id::ClusterId;
-use crate::domain::intent::{Actor, SwarmUpdate};
+use crate::domain::intent::SwarmUpdate;
 use crate::domain::meta::Version;
 use crate::domain::node::{Availability, TlsInfo};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::time::Timestamp;
-use crate::manager::{Manager, SwarmWish};
+use crate::manager::{Manager, Right, SwarmWish, Verb};
 use crate::seal::unlock::UnlockKey;
 
 /// The cluster as it is shown.
@@ -101,6 +101,7 @@ pub(super) struct SwarmInitRequest {
     responses((status = 200, description = "The id of this node", body = String, content_type = "application/json"), (status = 400, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn init(
     State(api): State<Api>,
+    Asker(actor): Asker,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let wish: SwarmInitRequest = decode::body(request).await?;
@@ -114,7 +115,7 @@ pub(super) async fn init(
     if view.cluster().is_some() || view.is_locked() {
         return Err(Refusal::in_a_swarm().into());
     }
-    let node = api.manager.init_swarm(check_init(wish)?).await?;
+    let node = api.manager.init_swarm(actor, check_init(wish)?).await?;
     super::attach::after_init(&api).await;
     Ok(json(StatusCode::OK, node.as_str()))
 }
@@ -159,9 +160,13 @@ fn check_init(wish: SwarmInitRequest) -> Result<SwarmWish, Failure> {
 /// Inspect the swarm
 #[utoipa::path(get, path = "/swarm", tag = "Swarm", operation_id = "SwarmInspect",
     responses((status = 200, body = SwarmAnswer), (status = 503, body = ErrorResponse)))]
-pub(super) async fn inspect(State(api): State<Api>) -> Result<Response<Body>, Failure> {
+pub(super) async fn inspect(
+    State(api): State<Api>,
+    access: Access,
+) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     let cluster = view.require_cluster()?;
+    access.check_at_all(Verb::Read, Right::Swarm)?;
     let mut answer = SwarmAnswer::from(&**cluster);
     answer.join_tokens = Some(Manager::join_tokens(&view));
     Ok(json(StatusCode::OK, &answer))
@@ -177,6 +182,7 @@ pub(super) async fn inspect(State(api): State<Api>) -> Result<Response<Body>, Fa
     responses((status = 200), (status = 400, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn update(
     State(api): State<Api>,
+    Asker(actor): Asker,
     query: Query,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
@@ -203,7 +209,7 @@ pub(super) async fn update(
         manager_secret: rotate_manager.then(|| api.manager.make_join_secret()),
         rotate_unlock_key,
     };
-    api.manager.update_swarm(Actor::Client, update).await?;
+    api.manager.update_swarm(actor, update).await?;
     Ok(empty(StatusCode::OK))
 }
 
@@ -230,7 +236,11 @@ fn merge(known: &mut Value, sent: Value) {
 #[utoipa::path(post, path = "/swarm/leave", tag = "Swarm", operation_id = "SwarmLeave",
     params(("force" = Option<bool>, Query, description = "Even though this is the last manager, whose state goes with it")),
     responses((status = 200), (status = 503, body = ErrorResponse)))]
-pub(super) async fn leave(State(api): State<Api>, query: Query) -> Result<Response<Body>, Failure> {
+pub(super) async fn leave(
+    State(api): State<Api>,
+    Asker(actor): Asker,
+    query: Query,
+) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     let unavailable = |text: &str| Failure(Refusal::front(Reason::Unavailable, text));
     if let Some(locked) = &api.locked {
@@ -254,7 +264,7 @@ pub(super) async fn leave(State(api): State<Api>, query: Query) -> Result<Respon
         ));
     }
     super::attach::before_leave(&api, cluster).await;
-    api.manager.leave_swarm().await?;
+    api.manager.leave_swarm(actor).await?;
     Ok(empty(StatusCode::OK))
 }
 
@@ -304,8 +314,13 @@ pub(super) struct UnlockKeyResponse<'a> {
 /// Get the unlock key
 #[utoipa::path(get, path = "/swarm/unlockkey", tag = "Swarm", operation_id = "SwarmUnlockkey",
     responses((status = 200, body = UnlockKeyResponse), (status = 503, body = ErrorResponse)))]
-pub(super) async fn unlock_key(State(api): State<Api>) -> Result<Response<Body>, Failure> {
-    let key = api.manager.unlock_key(Actor::Client).await?;
+pub(super) async fn unlock_key(
+    State(api): State<Api>,
+    access: Access,
+    Asker(actor): Asker,
+) -> Result<Response<Body>, Failure> {
+    access.check_at_all(Verb::Read, Right::Keys)?;
+    let key = api.manager.unlock_key(actor).await?;
     Ok(json(StatusCode::OK, &UnlockKeyResponse { unlock_key: &key }))
 }
 

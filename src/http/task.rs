@@ -7,10 +7,11 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::context::{Api, Wanted};
+use super::context::{Access, Api, Wanted};
 use super::error::{ErrorResponse, Failure, json, json_list};
 use super::network::{AttachmentAnswer, attachments};
 use super::query::Query;
+use crate::domain::change::Object;
 use crate::domain::endpoint::PortConfig;
 use crate::domain::filter::Filters;
 use crate::domain::id::{NodeId, ServiceId, TaskId};
@@ -22,7 +23,8 @@ use crate::domain::task::{Task, TaskStatus};
 use crate::domain::task_state::TaskState;
 use crate::domain::time::Timestamp;
 use crate::domain::view::View;
-use crate::manager::Manager;
+use crate::manager::{Manager, Verb};
+use std::sync::Arc;
 
 /// A task as it is shown.
 #[derive(Serialize, ToSchema)]
@@ -147,25 +149,27 @@ const KEYS: &[&str] =
 #[utoipa::path(get, path = "/tasks", tag = "Task", operation_id = "TaskList",
     params(("filters" = Option<String>, Query, description = "JSON map of `desired-state`, `id`, `label`, `name`, `node`, `runtime`, `service` to values")),
     responses((status = 200, body = Vec<TaskAnswer>), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
-pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Response<Body>, Failure> {
+pub(super) async fn list(
+    State(api): State<Api>,
+    access: Access,
+    query: Query,
+) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     // The one list whose filters are read after the state of the node.
     view.require_cluster()?;
     let filters = query.filters(KEYS)?;
     let wish = Wish::resolve(&view, &filters)?;
     // By service or node there is an index; otherwise all are looked at.
-    let mut found: Vec<&Task> = match (&wish.services, &wish.nodes) {
+    let sees = |task: &Arc<Task>| access.sees(|| Object::Task(task.clone()));
+    let passes = |task: &&Arc<Task>| wish.passes(&view, task) && sees(task);
+    let mut found: Vec<&Arc<Task>> = match (&wish.services, &wish.nodes) {
         (Some(services), _) => {
-            let tasks = services.iter().flat_map(|id| view.tasks_of_service(*id));
-            tasks.map(|task| &**task).filter(|task| wish.passes(&view, task)).collect()
+            services.iter().flat_map(|id| view.tasks_of_service(*id)).filter(passes).collect()
         }
         (None, Some(nodes)) => {
-            let tasks = nodes.iter().flat_map(|id| view.tasks_of_node(*id));
-            tasks.map(|task| &**task).filter(|task| wish.passes(&view, task)).collect()
+            nodes.iter().flat_map(|id| view.tasks_of_node(*id)).filter(passes).collect()
         }
-        (None, None) => {
-            view.tasks().map(|task| &**task).filter(|task| wish.passes(&view, task)).collect()
-        }
+        (None, None) => view.tasks().filter(passes).collect(),
     };
     found.sort_by_key(|task| task.id);
     found.dedup_by_key(|task| task.id);
@@ -236,10 +240,12 @@ impl<'f> Wish<'f> {
     responses((status = 200, body = TaskAnswer), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn inspect(
     State(api): State<Api>,
+    access: Access,
     Wanted(wanted): Wanted,
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     view.require_cluster()?;
     let task = view.find_task(&wanted)?;
+    access.check(Verb::Read, || Object::Task(task.clone()))?;
     Ok(json(StatusCode::OK, &TaskAnswer::new(&view, task)))
 }

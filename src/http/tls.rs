@@ -169,8 +169,9 @@ impl Tls {
             Ok(Ok(stream)) => {
                 let certificates = stream.get_ref().1.peer_certificates();
                 let leaf = certificates.and_then(|chain| chain.first());
-                let client = Client::named(leaf.and_then(|leaf| common_name(leaf)));
-                tracing::debug!(%addr, client = client.name(), "a client connected");
+                let name = leaf.and_then(|leaf| common_name(leaf)).unwrap_or_default();
+                tracing::debug!(%addr, client = name, "a client connected");
+                let client = Client::of_tcp(addr, Some(name));
                 Some((stream, client))
             }
             Ok(Err((error, stream))) => {

@@ -8,10 +8,10 @@
 use zeroize::Zeroizing;
 
 use super::Manager;
+use crate::domain::actor::Actor;
 use crate::domain::id::Stream;
-use crate::domain::intent::{Actor, Intent, SwarmUpdate};
+use crate::domain::intent::{Intent, SwarmUpdate};
 use crate::domain::refusal::{Reason, Refusal};
-use crate::plan::{Context, access, intent};
 use crate::seal::unlock::UnlockKey;
 use crate::store::Applied;
 
@@ -75,16 +75,10 @@ impl Manager {
         intent: Intent,
         key: UnlockKey,
     ) -> Result<Applied, Refusal> {
-        access::check(actor, &intent)?;
-        let entropy = self.inner.entropy.clone();
-        let written = self.inner.store.write_and_relock(
-            move |view, stamp| {
-                let ctx = Context { now: stamp.now, entropy: &*entropy };
-                intent::decide(view, intent, ctx)
-            },
-            key,
-        );
-        written.await.map_err(Refusal::from)
+        let note = intent.note(actor.clone());
+        let decision = self.decision(&actor, intent);
+        let written = self.inner.store.write_and_relock(decision.decide, note, key).await;
+        written.map_err(Refusal::from)
     }
 }
 
@@ -93,6 +87,10 @@ mod tests {
     use super::*;
     use crate::domain::cluster::ClusterSpec;
     use crate::manager::fixture::Fixture;
+
+    fn client() -> Actor {
+        Actor::Client(Default::default())
+    }
 
     async fn update(manager: &Manager, is_on: bool, rotate: bool) {
         let view = manager.view();
@@ -106,11 +104,11 @@ mod tests {
             manager_secret: None,
             rotate_unlock_key: rotate,
         };
-        manager.update_swarm(Actor::Client, update).await.expect("the version is right");
+        manager.update_swarm(client(), update).await.expect("the version is right");
     }
 
     async fn key(manager: &Manager) -> String {
-        manager.unlock_key(Actor::Client).await.expect("it leads").to_string()
+        manager.unlock_key(client()).await.expect("it leads").to_string()
     }
 
     #[tokio::test]
@@ -142,7 +140,7 @@ mod tests {
         let manager = &fixture.manager;
         update(manager, true, false).await;
         key(manager).await;
-        manager.leave_swarm().await.expect("it led one");
+        manager.leave_swarm(Actor::Client(Default::default())).await.expect("it led one");
         assert!(manager.store().keyring().autolock_key().is_none());
     }
 }

@@ -1,16 +1,20 @@
 //! Certificates: who is signed, and in which role.
 
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard};
 
 use super::Manager;
 use crate::ca::identity::not_after_of_chain;
 use crate::ca::issue::Holder;
 use crate::ca::token;
+use crate::domain::actor::Actor;
+use crate::domain::audit::{Note, Outcome};
 use crate::domain::cluster::Cluster;
 use crate::domain::id::NodeId;
-use crate::domain::intent::{Actor, Intent};
+use crate::domain::intent::Intent;
 use crate::domain::node::{Availability, NodeRole};
 use crate::domain::refusal::{Reason, Refusal};
+use crate::store::Told;
 
 /// The one-time join secret of the engine that is attached to this manager. It names the manager's
 /// own node, so that both are one node in the API. In memory only.
@@ -62,9 +66,34 @@ impl Manager {
     /// Admits a host: checks its token, makes its node and signs its request.
     ///
     /// # Errors
-    /// The token is not one of this cluster's, invites a manager, or the request is malformed.
+    /// The token is not one of this cluster's, invites a manager, or the request is malformed; or its
+    /// address has failed too often of late.
     pub async fn admit(
         &self,
+        from: SocketAddr,
+        token: &str,
+        csr: Vec<u8>,
+        availability: Availability,
+    ) -> Result<NodeId, Refusal> {
+        let now = self.clock().now();
+        if self.inner.attempts.is_barred(from.ip(), now) {
+            let message = "too many attempts to join failed; try again in a minute";
+            return Err(Refusal::store(Reason::Exhausted, message));
+        }
+        let admitted = self.try_admit(from, token, csr, availability).await;
+        if let Err(refusal) = &admitted
+            && refusal.reason == Reason::Invalid
+        {
+            self.inner.attempts.note(from.ip(), now);
+            let note = Note::new(Actor::Joiner(from), "node admit").with(&*refusal.message);
+            self.tell(vec![Told { note, outcome: Outcome::Refused }]).await?;
+        }
+        admitted
+    }
+
+    async fn try_admit(
+        &self,
+        from: SocketAddr,
         token: &str,
         csr: Vec<u8>,
         availability: Availability,
@@ -73,7 +102,7 @@ impl Manager {
         let cluster = view.require_cluster()?;
         if self.inner.one_time.take_if(token) {
             let id = cluster.manager;
-            let admitted = self.make_member(cluster, id, csr, availability).await;
+            let admitted = self.make_member(from, cluster, id, csr, availability).await;
             if admitted.is_err() {
                 // An agent tries again with the same token.
                 self.inner.one_time.put_back(token);
@@ -94,12 +123,13 @@ impl Manager {
             }
         }
         let id = NodeId::make(self.entropy());
-        self.make_member(cluster, id, csr, availability).await?;
+        self.make_member(from, cluster, id, csr, availability).await?;
         Ok(id)
     }
 
     async fn make_member(
         &self,
+        from: SocketAddr,
         cluster: &Cluster,
         id: NodeId,
         csr: Vec<u8>,
@@ -107,7 +137,7 @@ impl Manager {
     ) -> Result<(), Refusal> {
         let (chain, not_after) = self.sign(cluster, id, &csr)?;
         let intent = Intent::AdmitNode { id, csr, chain, not_after, availability };
-        self.submit(Actor::Joiner, intent).await?;
+        self.submit(Actor::Joiner(from), intent).await?;
         // A host that goes away before its first session is noticed like one that is lost.
         self.inner.sessions.await_node(id, self.heartbeat_period());
         Ok(())
@@ -154,12 +184,15 @@ mod tests {
     use crate::domain::node::{IssuanceState, Node};
     use crate::manager::fixture::Fixture;
 
+    const FROM: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+
     fn token_of(manager: &Manager) -> String {
         Manager::join_tokens(&manager.view()).worker
     }
 
     async fn admit(manager: &Manager, token: &str) -> Result<NodeId, Refusal> {
-        manager.admit(token, Fixture::request(), Availability::Active).await
+        manager.admit(FROM, token, Fixture::request(), Availability::Active).await
     }
 
     #[tokio::test]
@@ -199,7 +232,7 @@ mod tests {
         let fixture = Fixture::leading().await;
         let manager = &fixture.manager;
         let token = manager.make_one_time_token().expect("there is a swarm");
-        let bad = manager.admit(&token, b"nonsense".to_vec(), Availability::Active).await;
+        let bad = manager.admit(FROM, &token, b"nonsense".to_vec(), Availability::Active).await;
         assert_eq!(bad.err().map(|refusal| refusal.reason), Some(Reason::Invalid));
         let own = manager.view().cluster().map(|cluster| cluster.manager);
         let first = admit(manager, &token).await;
@@ -210,7 +243,7 @@ mod tests {
         let stale = manager.make_one_time_token().expect("there is a swarm");
         let token = manager.make_one_time_token().expect("there is a swarm");
         assert!(admit(manager, &stale).await.is_err(), "replaced by the next");
-        manager.leave_swarm().await.expect("it led one");
+        manager.leave_swarm(Actor::Client(Default::default())).await.expect("it led one");
         fixture.init().await;
         assert!(admit(manager, &token).await.is_err(), "it went with its swarm");
     }

@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Manager, SwarmWish};
+use crate::domain::actor::Actor;
 use crate::domain::cluster::ClusterSpec;
 use crate::domain::id::{Entropy, NodeId, Stream};
 use crate::domain::node::Availability;
 use crate::domain::time::{Clock, Timestamp};
-use crate::seal::unlock::Chain;
+use crate::seal::unlock::Providers;
 use crate::store;
 
 /// A clock that is moved by hand. It starts in 2026.
@@ -63,7 +64,7 @@ impl Fixture {
         let clock = Arc::new(HandClock(AtomicI64::new(1_780_000_000)));
         let (entropy, stop) = (Arc::new(Counting::default()), CancellationToken::new());
         let config = store::Config { data_dir: dir.clone() };
-        let unlock = Arc::new(Chain::of_key([7; 32])).into();
+        let unlock = Arc::new(Providers::of_key([7; 32])).into();
         let opened =
             store::open(&config, unlock, clock.clone(), entropy.clone(), stop.clone()).await;
         let (store, _writer) = opened.expect("a new store");
@@ -90,7 +91,7 @@ impl Fixture {
             subnet_size: 24,
             data_path_port: 4789,
         };
-        self.manager.init_swarm(wish).await.expect("a new swarm")
+        self.manager.init_swarm(Actor::Client(Default::default()), wish).await.expect("a new swarm")
     }
 
     /// Ends the loops of the lead, for tests in which nothing should move by itself.

@@ -12,10 +12,11 @@ use super::Manager;
 use super::driver::Driver;
 use crate::ca::root::{CaError, Root};
 use crate::ca::token;
+use crate::domain::actor::Actor;
 use crate::domain::change::Key;
 use crate::domain::cluster::{Autolock, Cluster, ClusterSpec, HEARTBEAT_PERIOD_DEFAULT};
 use crate::domain::id::{ClusterId, NodeId};
-use crate::domain::intent::{Actor, Intent, NewSwarm};
+use crate::domain::intent::{Intent, NewSwarm};
 use crate::domain::network_keys::NetworkKeys;
 use crate::domain::node::{
     Availability, Certificate, ManagerStatus, Node, NodeDescription, NodeRole, NodeSpec, NodeState,
@@ -129,7 +130,7 @@ impl Manager {
     ///
     /// # Errors
     /// There is one already, a setting is refused, or the door cannot listen.
-    pub async fn init_swarm(&self, wish: SwarmWish) -> Result<NodeId, Refusal> {
+    pub async fn init_swarm(&self, actor: Actor, wish: SwarmWish) -> Result<NodeId, Refusal> {
         let now = self.clock().now();
         let internal = |error: CaError| Refusal::front(Reason::Unknown, error.to_string());
         let root = Root::make(now).map_err(internal)?;
@@ -160,20 +161,20 @@ impl Manager {
             let listener = listen(&cluster.listen_addr)
                 .map_err(|error| Refusal::front(Reason::Unknown, chain(&error)))?;
             let new = NewSwarm { cluster: cluster.clone(), node, signing_key };
-            self.submit(Actor::Client, Intent::InitSwarm(Box::new(new))).await?;
+            self.submit(actor, Intent::InitSwarm(Box::new(new))).await?;
             self.take_lead(&cluster, root, listener).map_err(internal)?;
             return Ok(node_id);
         }
         let new = NewSwarm { cluster, node, signing_key };
-        self.submit(Actor::Client, Intent::InitSwarm(Box::new(new))).await.map(|_| node_id)
+        self.submit(actor, Intent::InitSwarm(Box::new(new))).await.map(|_| node_id)
     }
 
     /// Ends the swarm and everything in it.
     ///
     /// # Errors
     /// There is none, or the store fails.
-    pub async fn leave_swarm(&self) -> Result<(), Refusal> {
-        self.leave_unlocked(Actor::Client).await?;
+    pub async fn leave_swarm(&self, actor: Actor) -> Result<(), Refusal> {
+        self.leave_unlocked(actor).await?;
         self.inner.one_time.clear();
         let lead = self.inner.lead.send_replace(None);
         if let Some(lead) = &lead {
@@ -338,7 +339,9 @@ mod tests {
 
     async fn admitted(manager: &Manager) -> NodeId {
         let token = Manager::join_tokens(&manager.view()).worker;
-        let admitted = manager.admit(&token, Fixture::request(), Availability::Active).await;
+        let admitted = manager
+            .admit(([127, 0, 0, 1], 1).into(), &token, Fixture::request(), Availability::Active)
+            .await;
         admitted.expect("a worker's token")
     }
 
@@ -350,7 +353,7 @@ mod tests {
         let period = manager.heartbeat_period();
         let session = manager.sessions().register(node, None, period).expect("the first");
         let lead = manager.lead().borrow().clone().expect("it leads");
-        manager.leave_swarm().await.expect("it led one");
+        manager.leave_swarm(Actor::Client(Default::default())).await.expect("it led one");
         assert!(lead.ended.is_cancelled() && session.ended.is_cancelled());
         assert!(lead.take_listener().is_none(), "closed though no door had taken it");
         assert!(manager.lead().borrow().is_none());

@@ -9,6 +9,7 @@
 //! Left to others: how a request looks (`http`, `dispatcher`), what it may do (`plan`), how it
 //! becomes durable (`store`).
 
+mod attempts;
 mod autolock;
 mod certificates;
 mod driver;
@@ -21,7 +22,7 @@ mod submit;
 #[cfg(test)]
 pub(crate) mod fixture;
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -42,7 +43,10 @@ use crate::domain::view::View;
 use crate::plan::orchestrator;
 use crate::store::Store;
 
-pub use crate::store::{Commit, PayloadError};
+pub use crate::plan::access::policy::{Kind as Right, Policy, PolicyError, Verb};
+pub use crate::plan::access::rights::{Asking, target};
+pub use crate::store::audit::{AuditError, Chain as AuditChain, Lines as AuditLines, hex};
+pub use crate::store::{Commit, PayloadError, Told};
 
 /// A handle to the manager; clones share it.
 #[derive(Clone)]
@@ -57,6 +61,8 @@ struct Inner {
     sessions: Sessions,
     logs: Logs,
     one_time: OneTime,
+    attempts: attempts::Attempts,
+    policy: RwLock<Arc<Policy>>,
     /// The present lead; `None` outside a swarm. Every loop that belongs to one ends with it.
     lead: watch::Sender<Option<Arc<Lead>>>,
     stop: CancellationToken,
@@ -80,6 +86,8 @@ impl Manager {
             sessions,
             logs,
             one_time: OneTime::default(),
+            attempts: attempts::Attempts::default(),
+            policy: RwLock::default(),
             lead: watch::Sender::new(None),
             stop,
             loops: tokio_util::task::TaskTracker::new(),
@@ -123,6 +131,17 @@ impl Manager {
     /// Too many are asked for already.
     pub fn subscribe_logs(&self, subject: Subject, options: Options) -> Result<Reader, Refusal> {
         self.inner.logs.subscribe(|| self.view(), subject, options)
+    }
+
+    /// What clients may do.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.inner.policy.read().expect("a policy is never left half put").clone()
+    }
+
+    /// Takes another policy, whole; requests that are under way are decided by the one before or by
+    /// this one.
+    pub fn set_policy(&self, policy: Policy) {
+        *self.inner.policy.write().expect("a policy is never left half put") = Arc::new(policy);
     }
 
     /// The present lead, now and whenever it changes.

@@ -9,8 +9,9 @@ use super::{Lead, Manager};
 use crate::ca::issue::Holder;
 use crate::ca::root::{CaError, Root};
 use crate::ca::tls;
+use crate::domain::actor::Actor;
 use crate::domain::id::{ClusterId, NodeId};
-use crate::domain::intent::{Actor, Intent};
+use crate::domain::intent::Intent;
 use crate::domain::node::NodeRole;
 use crate::domain::time::Nanoseconds;
 

@@ -1,5 +1,7 @@
 //! Between objects and the bytes that are sealed.
 
+use super::audit::Chain;
+use super::rows::DIGEST_LEN;
 use crate::domain::change::{Key, Kind, Object};
 use crate::seal::envelope::Purpose;
 use crate::seal::keyring::Value;
@@ -17,6 +19,17 @@ pub(super) fn payload_value(key: &Key, version: u64) -> Value<'_> {
 /// What the head of the store seals.
 pub(super) fn head_value(version: u64) -> Value<'static> {
     Value { purpose: Purpose::Head, kind: 0, id: "", version }
+}
+
+/// The content of the head: the digest over all rows, and both ends of the audit.
+pub(super) fn head(digest: &[u8; DIGEST_LEN], chain: &Chain) -> Vec<u8> {
+    [&digest[..], &chain.encode()].concat()
+}
+
+/// The digest and the chain that a head has.
+pub(super) fn split_head(head: &[u8]) -> Option<([u8; DIGEST_LEN], Chain)> {
+    let (digest, chain) = head.split_first_chunk::<DIGEST_LEN>()?;
+    Some((*digest, Chain::decode(chain)?))
 }
 
 /// An object as bytes.

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, RwLock};
 
+use super::audit::{AuditRow, Chain, Lines};
 use super::codec;
 use super::log::{Batch, Row};
 use super::rows::{Payload, Place, Rows};
 use super::write::{Applied, Decision, WriteError};
+use crate::domain::audit::Record;
 use crate::domain::change::{Change, Changed, Key, Object, SealedData};
 use crate::domain::id::Entropy;
 use crate::domain::meta::{Stamp, Version};
@@ -29,6 +31,8 @@ pub(super) struct Decider {
     pub keyring: Arc<Keyring>,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
+    /// Both ends of the audit.
+    pub chain: Chain,
     /// What was decided since the last [`Decider::take`].
     pub draft: Draft,
 }
@@ -44,6 +48,10 @@ pub(super) struct Draft {
     bytes: usize,
     /// Where each touched object lay before, in the order of the touches.
     before: Vec<(Key, Option<Place>)>,
+    /// Lines of records, the number of the first, and the chain before them.
+    audit: Option<(Vec<u8>, Chain)>,
+    /// Records before this one are dropped; 0 for none.
+    audit_from: u64,
     /// Changes of the ring, in their order.
     pub(super) key_changes: Vec<KeyChange>,
 }
@@ -51,7 +59,11 @@ pub(super) struct Draft {
 impl Draft {
     /// True when there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
-        self.puts.is_empty() && self.removes.is_empty() && self.key_changes.is_empty()
+        self.puts.is_empty()
+            && self.removes.is_empty()
+            && self.key_changes.is_empty()
+            && self.audit.is_none()
+            && self.audit_from == 0
     }
 
     /// About how many bytes there are to write.
@@ -162,7 +174,7 @@ impl Decider {
     }
 
     /// Writes an index that changes no object, for what becomes durable beside objects.
-    fn count_up(&mut self) {
+    pub(super) fn count_up(&mut self) {
         let version = Version { index: self.view.version().index + 1 };
         self.view.load_version(version);
     }
@@ -200,9 +212,40 @@ impl Decider {
         Ok(old.len())
     }
 
+    /// Puts a record behind the last one.
+    pub(super) fn record(&mut self, record: Record) {
+        let before = self.chain;
+        let line = self.chain.push(record);
+        let (lines, _) = self.draft.audit.get_or_insert_with(|| (Vec::new(), before));
+        self.draft.bytes += line.len() + 1;
+        lines.extend_from_slice(&line);
+        lines.push(b'\n');
+    }
+
+    /// Drops the records before this one, which names the anchor as the hash of the one before it.
+    pub(super) fn trim_audit(&mut self, from: u64, anchor: [u8; 32]) {
+        let before = self.chain;
+        if from <= before.first || from > before.last {
+            return;
+        }
+        self.count_up();
+        self.draft.audit.get_or_insert_with(|| (Vec::new(), before));
+        self.chain.first = from;
+        self.chain.anchor = anchor;
+        self.draft.audit_from = from;
+    }
+
     /// Ends a draft: what is decided from now on belongs to the next one.
     pub(super) fn take(&mut self) -> Draft {
         std::mem::take(&mut self.draft)
+    }
+
+    /// The records of a draft as text.
+    pub(super) fn lines(draft: &Draft) -> Option<Lines> {
+        let (lines, before) = draft.audit.as_ref().filter(|(lines, _)| !lines.is_empty())?;
+        let text = std::str::from_utf8(lines).ok()?;
+        let count = lines.iter().filter(|byte| **byte == b'\n').count() as u64;
+        Some(Lines { first: before.last + 1, last: before.last + count, text: text.into() })
     }
 
     /// The batch of a draft that was just taken.
@@ -216,13 +259,22 @@ impl Decider {
             key_puts.retain(|id, _| !change.removes.contains(id));
             key_removes.extend_from_slice(&change.removes);
         }
+        let lines = draft.audit.as_ref().filter(|(lines, _)| !lines.is_empty());
+        let audit = lines.map(|(lines, before)| {
+            let first = before.last + 1;
+            let sealed = self.keyring.seal_audit(first, lines, &*self.entropy);
+            AuditRow { first, last: self.chain.last, sealed }
+        });
+        let head = codec::head(&digest, &self.chain);
         Batch {
             version,
+            audit,
+            audit_from: draft.audit_from,
             key_puts: key_puts.into_values().collect(),
             key_removes,
             puts: std::mem::take(&mut draft.puts).into_values().collect(),
             removes: std::mem::take(&mut draft.removes),
-            head: self.keyring.seal(codec::head_value(version), &digest, &*self.entropy),
+            head: self.keyring.seal(codec::head_value(version), &head, &*self.entropy),
         }
     }
 
@@ -232,6 +284,9 @@ impl Decider {
         for draft in drafts {
             for (key, place) in draft.before.into_iter().rev() {
                 rows.set(&self.keyring, key, place);
+            }
+            if let Some((_, chain)) = draft.audit {
+                self.chain = chain;
             }
             for change in draft.key_changes.into_iter().rev() {
                 self.keyring.undo(change);

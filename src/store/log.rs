@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use super::audit::AuditRow;
 use crate::domain::change::Key;
 use crate::seal::keyring::{KeyId, KeyRow};
 
@@ -20,6 +21,10 @@ pub struct Batch {
     pub removes: Vec<i64>,
     /// The sealed head of the store after the batch.
     pub head: Vec<u8>,
+    /// Records of the audit, if there are new ones.
+    pub audit: Option<AuditRow>,
+    /// Rows of the audit that end before this record are removed; 0 for none.
+    pub audit_from: u64,
     /// Keys of the ring to make or replace.
     pub key_puts: Vec<KeyRow>,
     /// Keys to remove, once the rows are put; one that a row still needs stays.

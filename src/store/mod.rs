@@ -15,6 +15,7 @@
 //! |---|---|
 //! | objects | memory (the view) and, sealed, a row each |
 //! | payloads of secrets and configs, the root's signing key | sealed rows only; read one by one when needed |
+//! | records of the audit | sealed rows only, those of a batch in one |
 //! | which row an object lies in | memory only, found again at every start |
 //! | keys of payloads | sealed in the row of their object, and so in memory |
 //! | other keys | sealed under the lock key or each other; open in the seal's memory while the process runs |
@@ -25,6 +26,7 @@
 //! Left to others: what a write contains (`plan`), and who may ask for it (`manager`). Replication
 //! will stand behind [`log::Log`].
 
+pub mod audit;
 mod codec;
 mod draft;
 pub mod log;
@@ -39,16 +41,18 @@ use std::sync::{Arc, RwLock};
 use tokio::sync::{broadcast, mpsc};
 
 pub use open::{Config, OpenError, Unlock, forget, open};
-pub use write::{Applied, Decision, WriteError};
+pub use write::{Applied, Decision, Told, WriteError};
 
+use crate::domain::actor::Actor;
+use crate::domain::audit::Note;
 use crate::domain::change::{Change, Changed, Key, SealedData};
 use crate::domain::id::{ConfigId, Entropy, Stream};
 use crate::domain::meta::Stamp;
 use crate::domain::refusal::Refusal;
 use crate::domain::view::View;
-use crate::seal::keyring::Keyring;
+use crate::seal::keyring::{KeyInfo, KeyUse, Keyring};
 use crate::seal::secret::SecretBytes;
-use crate::seal::unlock::{Chain, Salt, UnlockError, UnlockKey};
+use crate::seal::unlock::{Providers, Salt, UnlockError, UnlockKey};
 
 /// Commits that a slow subscriber may be behind before it has to look at everything anew.
 const COMMITS_BEHIND_MAX: usize = 256;
@@ -68,8 +72,11 @@ struct Inner {
     database: sqlite::Database,
     /// Held while keys are changed, which takes several writes.
     rotation: tokio::sync::Mutex<()>,
+    /// Both ends of the audit, as of the last commit.
+    audit: RwLock<audit::Chain>,
+    audit_lines: broadcast::Sender<audit::Lines>,
     /// Where a lock key comes from when users do not keep it.
-    chain: Arc<Chain>,
+    providers: Arc<Providers>,
     salt: Salt,
 }
 
@@ -124,7 +131,9 @@ impl Store {
             commits: broadcast::Sender::new(1),
             database: sqlite::Database::closed(),
             rotation: tokio::sync::Mutex::new(()),
-            chain: Arc::new(Chain::new(Vec::new(), PathBuf::new())),
+            audit: RwLock::default(),
+            audit_lines: broadcast::Sender::new(1),
+            providers: Arc::new(Providers::new(Vec::new(), PathBuf::new())),
             salt: Salt([0; 16]),
         };
         Store { inner: Arc::new(inner) }
@@ -153,6 +162,17 @@ impl Store {
         F: FnOnce(&View, Stamp) -> Result<Vec<Change>, Refusal> + Send + 'static,
     {
         write::submit(&self.inner.queue, Box::new(decide)).await
+    }
+
+    /// The same for a request that the audit tells of, however it comes out.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn write_noted<F>(&self, decide: F, note: Note) -> Result<Applied, WriteError>
+    where
+        F: FnOnce(&View, Stamp) -> Result<Vec<Change>, Refusal> + Send + 'static,
+    {
+        write::submit_noted(&self.inner.queue, Box::new(decide), note, None).await
     }
 
     /// True while writes are taken.
@@ -212,7 +232,29 @@ impl Store {
     /// Changes the keys of the ring, in a write of its own. Answers how many objects were sealed
     /// anew.
     async fn change_keys(&self, change: write::KeyWork) -> Result<usize, WriteError> {
-        write::submit_keys(&self.inner.queue, change).await
+        write::submit_keys(&self.inner.queue, change, None).await
+    }
+
+    /// What may be told of the keys, and how many objects need each.
+    pub fn keys(&self) -> Vec<(KeyInfo, usize)> {
+        let counts = self.inner.rows.read().expect("no writer of the rows panics").by_key();
+        let keys = self.inner.keyring.list().into_iter();
+        keys.map(|key| (key, counts.get(&key.id).copied().unwrap_or(0))).collect()
+    }
+
+    /// Rotates the keys if the newest are older than this many seconds.
+    ///
+    /// # Errors
+    /// As [`Store::rotate_keys`].
+    pub async fn rotate_if_older(&self, seconds: u64, now: u64) -> Result<bool, WriteError> {
+        let keys = self.inner.keyring.list();
+        let newest = keys.iter().filter(|key| key.usage == KeyUse::Ring && key.is_active);
+        let is_due = newest.map(|key| key.made_at).all(|made_at| made_at + seconds <= now);
+        if is_due {
+            let note = Note::new(Actor::Manager, "keys rotate").with("by age");
+            self.rotate_keys(note).await?;
+        }
+        Ok(is_due)
     }
 
     /// Makes new keys and seals with them what the old ones sealed, a few objects in a write, until
@@ -221,11 +263,11 @@ impl Store {
     ///
     /// # Errors
     /// The store fails; what was done stays.
-    pub async fn rotate_keys(&self) -> Result<(), WriteError> {
+    pub async fn rotate_keys(&self, note: Note) -> Result<(), WriteError> {
         // Two rotations at once would be one with two sets of keys.
         let _alone = self.inner.rotation.lock().await;
         if !self.inner.keyring.is_rotating() {
-            self.change_keys(write::KeyWork::Rotate).await?;
+            write::submit_keys(&self.inner.queue, write::KeyWork::Rotate, Some(note)).await?;
         }
         self.reseal_all().await
     }
@@ -250,21 +292,22 @@ impl Store {
         self.change_keys(write::KeyWork::Relock(lock)).await.map(|_| ())
     }
 
-    /// As [`Store::write`]; if the decision changes anything, the ring is sealed under another lock
-    /// key in the same write.
+    /// As [`Store::write_noted`]; if the decision changes anything, the ring is sealed under another
+    /// lock key in the same write.
     ///
     /// # Errors
     /// As [`Store::write`].
     pub async fn write_and_relock<F>(
         &self,
         decide: F,
+        note: Note,
         lock: UnlockKey,
     ) -> Result<Applied, WriteError>
     where
         F: FnOnce(&View, Stamp) -> Result<Vec<Change>, Refusal> + Send + 'static,
     {
         let _alone = self.inner.rotation.lock().await;
-        write::submit_and_relock(&self.inner.queue, Box::new(decide), lock).await
+        write::submit_noted(&self.inner.queue, Box::new(decide), note, Some(lock)).await
     }
 
     /// The key of the first provider that has one. May take as long as a provider does.
@@ -272,7 +315,7 @@ impl Store {
     /// # Errors
     /// None has one, or one fails.
     pub fn provided_key(&self) -> Result<UnlockKey, UnlockError> {
-        self.inner.chain.first(&self.inner.salt)
+        self.inner.providers.first(&self.inner.salt)
     }
 
     /// The keys, for fingerprints.

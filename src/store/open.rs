@@ -12,6 +12,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::audit::Chain;
 use super::draft::{Decider, Draft, PAYLOAD_VERSION};
 use super::rows::{Payload, Place, Rows};
 use super::sqlite::{
@@ -26,7 +27,7 @@ use crate::domain::time::Clock;
 use crate::domain::view::View;
 use crate::seal::keyring::{KeyId, KeyRow, Keyring, KeyringError};
 use crate::seal::secret::SecretBytes;
-use crate::seal::unlock::{Chain, Salt, UnlockError, UnlockKey};
+use crate::seal::unlock::{Providers, Salt, UnlockError, UnlockKey};
 
 /// The schema, by numbered steps. A step that was released never changes.
 const MIGRATIONS: &[(i64, &str, &str)] =
@@ -93,14 +94,14 @@ pub enum OpenError {
 /// What a store is opened with.
 pub struct Unlock {
     /// The keys that providers have.
-    pub chain: Arc<Chain>,
+    pub providers: Arc<Providers>,
     /// A key that a user typed, for a store that only users can open.
     pub typed: Option<UnlockKey>,
 }
 
-impl From<Arc<Chain>> for Unlock {
-    fn from(chain: Arc<Chain>) -> Unlock {
-        Unlock { chain, typed: None }
+impl From<Arc<Providers>> for Unlock {
+    fn from(providers: Arc<Providers>) -> Unlock {
+        Unlock { providers, typed: None }
     }
 }
 
@@ -120,19 +121,19 @@ pub async fn open(
     let path = config.data_dir.join("purser.db");
     let mut connection = options(&path).connect().await?;
     migrate(&mut connection).await?;
-    let Unlock { chain, typed } = unlock;
+    let Unlock { providers, typed } = unlock;
     if read_store_id(&mut connection).await?.is_none() {
         check_empty(&mut connection).await?;
         let now = clock.now().unix_seconds().cast_unsigned();
-        make(&mut connection, &chain, now, &*entropy).await?;
+        make(&mut connection, &providers, now, &*entropy).await?;
     }
     let salt = read_salt(&mut connection).await?;
     let store_id = read_store_id(&mut connection).await?;
     let store_id = store_id.ok_or_else(|| OpenError::Head("its head is missing".into()))?;
     let rows = read_key_rows(&mut connection).await?;
-    let (keyring, better) = open_keyring(&store_id, &rows, &chain, &salt, typed)?;
+    let (keyring, better) = open_keyring(&store_id, &rows, &providers, &salt, typed)?;
     let keyring = Arc::new(keyring);
-    let (view, rows) = load(&mut connection, &keyring).await?;
+    let (view, rows, ends) = load(&mut connection, &keyring).await?;
     let rows = Arc::new(RwLock::new(rows));
     let database = Database::new(connection);
     let log = Sqlite::new(database.clone(), store_id, view.version().index);
@@ -146,11 +147,14 @@ pub async fn open(
             commits: broadcast::Sender::new(COMMITS_BEHIND_MAX),
             database,
             rotation: tokio::sync::Mutex::new(()),
-            chain,
+            audit: RwLock::new(ends),
+            audit_lines: broadcast::Sender::new(COMMITS_BEHIND_MAX),
+            providers,
             salt,
         }),
     };
-    let decider = Decider { view, rows, keyring, clock, entropy, draft: Draft::default() };
+    let draft = Draft::default();
+    let decider = Decider { view, rows, keyring, clock, entropy, chain: ends, draft };
     let writer = Writer::new(Arc::downgrade(&store.inner), waiting, log, decider);
     let task = tokio::spawn(async move {
         writer.run(stop).await;
@@ -242,15 +246,16 @@ async fn check_empty(connection: &mut SqliteConnection) -> Result<(), OpenError>
 /// Makes the keys and the head of a new store, in one transaction.
 async fn make(
     connection: &mut SqliteConnection,
-    chain: &Chain,
+    providers: &Providers,
     now: u64,
     entropy: &dyn Entropy,
 ) -> Result<(), OpenError> {
     let salt = Salt::make(entropy);
-    let lock = chain.first(&salt)?;
+    let lock = providers.first(&salt)?;
     let store_id = Id::<crate::domain::id::ClusterKind>::make(entropy).to_string();
     let (keyring, key_rows) = Keyring::make(&store_id, lock, now, entropy);
-    let head = keyring.seal(codec::head_value(0), &Rows::default().digest(), entropy);
+    let head = codec::head(&Rows::default().digest(), &Chain::default());
+    let head = keyring.seal(codec::head_value(0), &head, entropy);
     let mut transaction = sqlx::Connection::begin(connection).await?;
     sqlx::query("INSERT INTO lock(id, salt) VALUES (1, ?)")
         .bind(salt.0.to_vec())
@@ -283,14 +288,14 @@ async fn make(
 fn open_keyring(
     store_id: &str,
     rows: &[KeyRow],
-    chain: &Chain,
+    providers: &Providers,
     salt: &Salt,
     typed: Option<UnlockKey>,
 ) -> Result<(Keyring, Option<UnlockKey>), OpenError> {
     match typed {
         Some(key) => Ok((Keyring::open(store_id, key, rows)?, None)),
         None if Keyring::is_autolocked(rows) => Err(KeyringError::Locked.into()),
-        None => Ok(chain.open(salt, |key| Keyring::open(store_id, key, rows))??),
+        None => Ok(providers.open(salt, |key| Keyring::open(store_id, key, rows))??),
     }
 }
 
@@ -329,20 +334,20 @@ async fn read_key_rows(connection: &mut SqliteConnection) -> Result<Vec<KeyRow>,
 async fn load(
     connection: &mut SqliteConnection,
     keyring: &Keyring,
-) -> Result<(View, Rows), OpenError> {
+) -> Result<(View, Rows, Chain), OpenError> {
     let mut loading = Loading::default();
     for_each_row(connection, |loaded| loading.row(keyring, &loaded)).await?;
     loading.check_last()?;
-    let Some((version, digest)) = loading.head else {
-        return Err(OpenError::Head("its head is missing".into()));
-    };
-    if digest.expose() != loading.rows.digest() {
+    let missing = || OpenError::Head("its head is missing".into());
+    let (version, head) = loading.head.ok_or_else(missing)?;
+    let (digest, chain) = codec::split_head(head.expose()).ok_or_else(missing)?;
+    if digest != loading.rows.digest() {
         return Err(OpenError::Head(
             "a row is missing, or an older one was put in its place".into(),
         ));
     }
     loading.view.load_version(Version { index: version });
-    Ok((loading.view, loading.rows))
+    Ok((loading.view, loading.rows, chain))
 }
 
 /// What was read so far.

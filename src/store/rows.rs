@@ -67,6 +67,19 @@ impl Rows {
         row + 1
     }
 
+    /// How many objects need each key.
+    pub(super) fn by_key(&self) -> HashMap<KeyId, usize> {
+        let mut counts = HashMap::new();
+        for place in self.places.values() {
+            let payload = place.payload.as_ref();
+            let ring_key = payload.and_then(|payload| Keyring::key_of(&payload.key).ok());
+            for id in ring_key.into_iter().chain([place.epoch]) {
+                *counts.entry(id).or_default() += 1;
+            }
+        }
+        counts
+    }
+
     /// Some of the objects that keys from before a rotation are needed for.
     pub(super) fn old(&self, keyring: &Keyring, count_max: usize) -> Vec<Key> {
         let places = self.places.iter().filter(|(_, place)| place.is_old(keyring));

@@ -9,6 +9,7 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 use tokio::sync::Mutex;
 
+use super::audit::AuditRow;
 use super::log::{Batch, Log, LogError, Row};
 use super::rows::Rows;
 use crate::domain::change::Key;
@@ -60,6 +61,23 @@ pub(super) struct Database(Arc<Mutex<Option<SqliteConnection>>>);
 impl Database {
     pub(super) fn new(connection: SqliteConnection) -> Database {
         Database(Arc::new(Mutex::new(Some(connection))))
+    }
+
+    /// Rows of the audit from the one on that has this record, or the next one that there is.
+    pub(super) async fn audit(&self, seq: u64, limit: u32) -> Result<Vec<AuditRow>, LogError> {
+        let mut connection = self.0.lock().await;
+        let connection = connection.as_mut().ok_or(LogError::Closed)?;
+        let sql = "SELECT first, last, sealed FROM audit WHERE first >= \
+             coalesce((SELECT max(first) FROM audit WHERE first <= ?1), ?1) AND last >= ?1 \
+             ORDER BY first LIMIT ?2";
+        let query = sqlx::query(sql).bind(seq.cast_signed()).bind(i64::from(limit));
+        let rows = query.fetch_all(connection).await.map_err(LogError::Database)?;
+        let read = |row: &sqlx::sqlite::SqliteRow| {
+            let (first, last) = (row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?);
+            let (first, last) = (first.cast_unsigned(), last.cast_unsigned());
+            Ok(AuditRow { first, last, sealed: row.try_get(2)? })
+        };
+        rows.iter().map(read).collect::<Result<_, _>>().map_err(LogError::Database)
     }
 
     /// One that cannot be read.
@@ -154,6 +172,14 @@ impl Sqlite {
                 .bind(row.sealed)
                 .bind(row.data_key.map(|key| key.to_vec()));
         }
+        if let Some(row) = batch.audit {
+            let id = i64::from(key_id(&row.sealed));
+            let (first, last) = (row.first.cast_signed(), row.last.cast_signed());
+            query = query.bind(first).bind(last).bind(id).bind(row.sealed);
+        }
+        if batch.audit_from > 0 {
+            query = query.bind(batch.audit_from.cast_signed());
+        }
         for id in batch.key_removes {
             let name = id.0.to_be_bytes().to_vec();
             query = query.bind(i64::from(id.0)).bind(i64::from(id.0)).bind(name);
@@ -245,6 +271,12 @@ fn batch_sql(batch: &Batch) -> String {
             "REPLACE INTO objects(row,kind,id,version,key_id,sealed,data_key) VALUES {marks}"
         ));
         left -= count;
+    }
+    if batch.audit.is_some() {
+        statements.push("INSERT INTO audit(first,last,key_id,sealed) VALUES (?,?,?,?)".into());
+    }
+    if batch.audit_from > 0 {
+        statements.push("DELETE FROM audit WHERE last < ?".into());
     }
     // What needs a key keeps it, whatever was thought: an envelope names its key behind its format.
     let remove = "DELETE FROM keyring WHERE id = ? AND NOT EXISTS \

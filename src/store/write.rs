@@ -7,12 +7,16 @@ use std::sync::{Arc, Weak};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::draft::Decider;
+use super::audit::Chain;
+use super::draft::{Decider, Draft};
 use super::log::{Log, LogError};
 use super::{Commit, Inner};
+use crate::domain::actor::Actor;
+use crate::domain::audit::{Note, Outcome, Record};
 use crate::domain::change::{Change, Changed};
 use crate::domain::meta::{Stamp, Version};
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::time::Timestamp;
 use crate::domain::view::View;
 use crate::seal::keyring::Keyring;
 use crate::seal::unlock::UnlockKey;
@@ -33,6 +37,7 @@ pub type Decision = Box<dyn FnOnce(&View, Stamp) -> Result<Vec<Change>, Refusal>
 /// A write and where its answer goes.
 pub(super) struct Proposal {
     work: Work,
+    note: Option<Note>,
     answer: oneshot::Sender<Result<Applied, WriteError>>,
 }
 
@@ -41,6 +46,18 @@ enum Work {
     Keys(KeyWork),
     /// The lock key is for a decision that changes something.
     DecideAndRelock(Decision, UnlockKey),
+    /// Records that go with no change.
+    Notes(Vec<Told>),
+    /// Records before this one are dropped, and the hash of the last of them is kept.
+    TrimAudit(u64, [u8; 32]),
+}
+
+/// What a record tells of something that was not decided here.
+pub struct Told {
+    /// What it was.
+    pub note: Note,
+    /// How it came out.
+    pub outcome: Outcome,
 }
 
 /// One step of changing the keys.
@@ -87,27 +104,52 @@ pub(super) async fn submit(
     queue: &mpsc::Sender<Proposal>,
     decide: Decision,
 ) -> Result<Applied, WriteError> {
-    propose(queue, Work::Decide(decide)).await
+    propose(queue, Work::Decide(decide), None).await
 }
 
 pub(super) async fn submit_keys(
     queue: &mpsc::Sender<Proposal>,
     work: KeyWork,
+    note: Option<Note>,
 ) -> Result<usize, WriteError> {
-    propose(queue, Work::Keys(work)).await.map(|applied| applied.resealed)
+    propose(queue, Work::Keys(work), note).await.map(|applied| applied.resealed)
 }
 
-pub(super) async fn submit_and_relock(
+pub(super) async fn submit_noted(
     queue: &mpsc::Sender<Proposal>,
     decide: Decision,
-    lock: UnlockKey,
+    note: Note,
+    lock: Option<UnlockKey>,
 ) -> Result<Applied, WriteError> {
-    propose(queue, Work::DecideAndRelock(decide, lock)).await
+    let work = match lock {
+        Some(lock) => Work::DecideAndRelock(decide, lock),
+        None => Work::Decide(decide),
+    };
+    propose(queue, work, Some(note)).await
 }
 
-async fn propose(queue: &mpsc::Sender<Proposal>, work: Work) -> Result<Applied, WriteError> {
+pub(super) async fn submit_notes(
+    queue: &mpsc::Sender<Proposal>,
+    notes: Vec<Told>,
+) -> Result<(), WriteError> {
+    propose(queue, Work::Notes(notes), None).await.map(|_| ())
+}
+
+pub(super) async fn submit_trim(
+    queue: &mpsc::Sender<Proposal>,
+    from: u64,
+    anchor: [u8; 32],
+) -> Result<(), WriteError> {
+    propose(queue, Work::TrimAudit(from, anchor), None).await.map(|_| ())
+}
+
+async fn propose(
+    queue: &mpsc::Sender<Proposal>,
+    work: Work,
+    note: Option<Note>,
+) -> Result<Applied, WriteError> {
     let (answer, answered) = oneshot::channel();
-    queue.send(Proposal { work, answer }).await.map_err(|_| WriteError::Closed)?;
+    queue.send(Proposal { work, note, answer }).await.map_err(|_| WriteError::Closed)?;
     answered.await.map_err(|_| WriteError::Closed)?
 }
 
@@ -192,12 +234,13 @@ impl<L: Log> Writer<L> {
             return Ok(());
         }
         let view = self.decider.view.clone();
+        let chain = self.decider.chain;
         let batch = self.decider.batch(&mut draft);
         let written = self.log.propose(batch);
         let Err(error) = grow(written, &mut self.queue, &mut self.decider, &mut self.decided).await
         else {
             self.durable = view;
-            self.publish(draft.changed);
+            self.publish(draft, chain);
             answer(decided);
             return Ok(());
         };
@@ -213,13 +256,17 @@ impl<L: Log> Writer<L> {
         Err(error)
     }
 
-    fn publish(&self, changes: Vec<Changed>) {
+    fn publish(&self, draft: Draft, chain: Chain) {
         let Some(inner) = self.inner.upgrade() else { return };
-        let commit = Arc::new(Commit { changes, view: self.durable.clone() });
+        *inner.audit.write().expect("a chain is never left half put") = chain;
+        // Nobody listening is fine, here and below.
+        let _ = Decider::lines(&draft).map(|lines| inner.audit_lines.send(lines));
+        let changes = draft.changed;
         let mut view = inner.view.write().expect("no reader of the view panics");
         *view = self.durable.clone();
-        // Nobody listening is fine.
-        let _ = inner.commits.send(commit);
+        if !changes.is_empty() {
+            let _ = inner.commits.send(Arc::new(Commit { changes, view: self.durable.clone() }));
+        }
     }
 }
 
@@ -252,7 +299,13 @@ async fn grow(
 
 impl Decider {
     fn answer(&mut self, proposal: Proposal) -> Decided {
+        let before = proposal.note.as_ref().map(|note| (self.name_of(note), self.view.version()));
         let outcome = match proposal.work {
+            Work::Notes(notes) => Ok(self.tell(notes)),
+            Work::TrimAudit(from, anchor) => {
+                self.trim_audit(from, anchor);
+                Ok(self.nothing())
+            }
             Work::Decide(decide) => self.decide(decide),
             Work::Keys(work) => self.work_on_keys(work),
             Work::DecideAndRelock(decide, lock) => match self.decide(decide) {
@@ -262,6 +315,9 @@ impl Decider {
                 decided => decided,
             },
         };
+        if let (Some(note), Some((name, version))) = (proposal.note, before) {
+            self.conclude(note, name, version, &outcome);
+        }
         Decided { answer: proposal.answer, outcome }
     }
 
@@ -287,7 +343,82 @@ impl Decider {
                 0
             }
         };
-        Ok(Applied { version: self.view.version(), changed: Vec::new(), resealed })
+        Ok(Applied { resealed, ..self.nothing() })
+    }
+
+    /// The answer to what changes no object.
+    fn nothing(&self) -> Applied {
+        Applied { version: self.view.version(), changed: Vec::new(), resealed: 0 }
+    }
+
+    /// The name of what a note is about: as it says, or as it is now.
+    fn name_of(&self, note: &Note) -> String {
+        if !note.name.is_empty() {
+            return note.name.clone();
+        }
+        let object = note.object.and_then(|key| self.view.object(key));
+        object.map(|object| object.name().to_owned()).unwrap_or_default()
+    }
+
+    /// Puts the record of a request that was decided.
+    fn conclude(
+        &mut self,
+        note: Note,
+        name: String,
+        before: Version,
+        outcome: &Result<Applied, WriteError>,
+    ) {
+        let is_changed = self.view.version() != before;
+        let (outcome, version, why) = match outcome {
+            Ok(applied) if is_changed => (Outcome::Done, applied.version.index, String::new()),
+            Ok(_) if note.only_if_changed => return,
+            Ok(_) => (Outcome::Unchanged, 0, String::new()),
+            Err(WriteError::Refused(refusal)) if refusal.reason == Reason::Forbidden => {
+                (Outcome::Denied, 0, refusal.message.clone())
+            }
+            Err(error) => (Outcome::Refused, 0, error.to_string()),
+        };
+        if !is_changed {
+            self.count_up();
+        }
+        let detail = if why.is_empty() { note.detail.clone() } else { why };
+        let record = record(&note, self.clock.now(), outcome);
+        self.record(Record { name, version, detail, ..record });
+    }
+
+    fn tell(&mut self, notes: Vec<Told>) -> Applied {
+        self.count_up();
+        for Told { note, outcome } in notes {
+            let name = self.name_of(&note);
+            let record = record(&note, self.clock.now(), outcome);
+            self.record(Record { name, ..record });
+        }
+        self.nothing()
+    }
+}
+
+/// The record of a note, before it is known what it is called and where in the chain it stands.
+fn record(note: &Note, at: Timestamp, outcome: Outcome) -> Record {
+    let request = match &note.actor {
+        Actor::Client(caller) if caller.request() != 0 => format!("{:012x}", caller.request()),
+        _ => String::new(),
+    };
+    let object = note.object.as_ref();
+    Record {
+        seq: 0,
+        prev: String::new(),
+        at,
+        actor: note.actor.to_string(),
+        source: note.actor.source(),
+        request,
+        verb: note.verb.to_owned(),
+        kind: object.map(|key| key.kind().word().to_owned()).unwrap_or_default(),
+        id: object.map(|key| key.id().to_owned()).unwrap_or_default(),
+        name: String::new(),
+        version: 0,
+        outcome,
+        detail: note.detail.clone(),
+        value: note.value.map(|value| value.text()).unwrap_or_default(),
     }
 }
 
@@ -326,7 +457,7 @@ mod tests {
     use crate::domain::change::Key;
     use crate::domain::id::{Entropy, SecretId, Stream};
     use crate::domain::secret::{Fingerprint, Secret, SecretSpec};
-    use crate::domain::time::{Clock, Timestamp};
+    use crate::domain::time::Clock;
 
     struct Fixed;
     impl Clock for Fixed {
@@ -370,6 +501,7 @@ mod tests {
         let decider = Decider {
             view: View::default(),
             rows: Arc::default(),
+            chain: Default::default(),
             keyring: Arc::new(keyring),
             clock: Arc::new(Fixed),
             entropy: Arc::new(Fixed),

@@ -74,7 +74,7 @@ fn what_is_logged_of_a_request_names_the_client() {
     let log = guarded.purser.log();
     let line = log.lines().find(|line| line.contains("a request could not be passed on"));
     let line = line.expect("there is no engine to pass it on to");
-    assert!(line.contains("\"client\":\"ann\""), "{line}");
+    assert!(line.contains("\"client\":\"cert:ann\""), "{line}");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! they are in modules whose name begins with `engine_`, so that a run without engines can say how
 //! many it leaves out.
 
+mod api_audit;
 mod api_config;
 mod api_document;
 mod api_event;
@@ -19,6 +20,7 @@ mod api_logs;
 mod api_lookup;
 mod api_network;
 mod api_node;
+mod api_policy;
 mod api_progress;
 mod api_robust;
 mod api_schemathesis;
@@ -77,6 +79,7 @@ mod node_tls;
 mod scenarios;
 mod store_at_rest;
 mod store_crash;
+mod store_keys;
 mod store_open;
 mod store_process;
 mod store_tamper;

@@ -14,17 +14,20 @@ use utoipa::ToSchema;
 
 pub(super) use answer::{AttachmentAnswer, NetworkAnswer, attachments};
 
-use super::context::{Api, ApiInner, Wanted};
+use super::context::{Access, Api, ApiInner, Asker, Wanted};
 use super::error::{ErrorResponse, Failure, empty, json};
 use super::query::Query;
 use super::{decode, passthrough};
+use crate::domain::change::Object;
 use crate::domain::filter::Filters;
 use crate::domain::id::NetworkId;
-use crate::domain::intent::{Actor, Intent};
+use crate::domain::intent::Intent;
 use crate::domain::network::{Ipam, Network, NetworkSpec, OVERLAY, PREDEFINED};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::service::ServiceSpec;
 use crate::domain::view::View;
+use crate::manager::{Right, Verb};
+use std::sync::Arc;
 
 /// A network as it is asked for.
 #[derive(Default, Deserialize, ToSchema)]
@@ -115,6 +118,7 @@ const KEYS: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "t
     responses((status = 200, description = "Those of the swarm first", body = Vec<NetworkAnswer>), (status = 400, body = ErrorResponse)))]
 pub(super) async fn list(
     State(api): State<Api>,
+    access: Access,
     query: Query,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
@@ -124,12 +128,16 @@ pub(super) async fn list(
     if view.cluster().is_none() {
         return Ok(passthrough::fallback(&api, request).await);
     }
+    let sees = |network: &Arc<Network>| access.sees(|| Object::Network(network.clone()));
     let own = view.networks().filter(|network| network.is_shown());
     let mut found: Vec<Value> = own
-        .filter(|network| passes(&view, &filters, network))
+        .filter(|network| passes(&view, &filters, network) && sees(network))
         .map(|network| serde_json::to_value(NetworkAnswer::from(&**network)).unwrap_or_default())
         .collect();
     let path = request.uri().path_and_query().map_or("/networks", |path| path.as_str());
+    if access.check_at_all(Verb::Use, Right::Engine).is_err() {
+        return Ok(json(StatusCode::OK, &found));
+    }
     found.extend(engine_list(&api, path).await.into_iter().filter(|network| {
         // What tasks of this host use of the swarm's networks is there already.
         network.get("Scope").and_then(Value::as_str) != Some("swarm")
@@ -210,6 +218,7 @@ fn text_of<'v>(network: &'v Value, key: &str) -> &'v str {
     responses((status = 201, body = NetworkCreateResponse), (status = 400, body = ErrorResponse), (status = 403, body = ErrorResponse), (status = 409, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn create(
     State(api): State<Api>,
+    Asker(actor): Asker,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let (parts, body) = request.into_parts();
@@ -242,7 +251,7 @@ pub(super) async fn create(
     }
     let id = NetworkId::make(api.manager.entropy());
     let intent = Intent::CreateNetwork { id, spec: wish.into_spec()? };
-    api.manager.submit(Actor::Client, intent).await?;
+    api.manager.submit(actor, intent).await?;
     let answer = NetworkCreateResponse { id: id.to_string(), warning: "" };
     Ok(json(StatusCode::CREATED, &answer))
 }
@@ -265,6 +274,7 @@ fn name_taken(name: &str) -> Failure {
     responses((status = 200, body = NetworkAnswer), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse)))]
 pub(super) async fn inspect(
     State(api): State<Api>,
+    access: Access,
     Wanted(wanted): Wanted,
     query: Query,
     request: Request<Body>,
@@ -285,6 +295,7 @@ pub(super) async fn inspect(
         }
         _ => return Ok(passthrough::fallback(&api, request).await),
     };
+    access.check(Verb::Read, || Object::Network(own.clone()))?;
     let local = engine_network(&api, own.id.as_str(), verbose).await;
     let local = local.filter(|network| text_of(network, "Id") == own.id.as_str());
     Ok(json(StatusCode::OK, &NetworkAnswer::from(&**own).with_local(local.as_ref())))
@@ -296,6 +307,7 @@ pub(super) async fn inspect(
     responses((status = 204), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse)))]
 pub(super) async fn remove(
     State(api): State<Api>,
+    Asker(actor): Asker,
     Wanted(wanted): Wanted,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
@@ -305,7 +317,7 @@ pub(super) async fn remove(
         Err(refusal) if refusal.reason == Reason::Invalid => return Err(refusal.into()),
         Err(_) => return Ok(passthrough::fallback(&api, request).await),
     };
-    api.manager.submit(Actor::Client, Intent::RemoveNetwork { id: network.id }).await?;
+    api.manager.submit(actor, Intent::RemoveNetwork { id: network.id }).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 

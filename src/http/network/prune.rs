@@ -12,11 +12,11 @@ use utoipa::ToSchema;
 
 use super::has_labels;
 use crate::domain::filter::Filters;
-use crate::domain::intent::{Actor, Intent};
+use crate::domain::intent::Intent;
 use crate::domain::network::Network;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::time::Timestamp;
-use crate::http::context::{Api, ApiInner};
+use crate::http::context::{Api, ApiInner, Asker};
 use crate::http::error::{ErrorResponse, Failure, json};
 use crate::http::passthrough;
 use crate::http::query::Query;
@@ -35,6 +35,7 @@ pub(in crate::http) struct NetworkPruneResponse {
     responses((status = 200, body = NetworkPruneResponse), (status = 400, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(in crate::http) async fn prune(
     State(api): State<Api>,
+    Asker(actor): Asker,
     query: Query,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
@@ -51,7 +52,7 @@ pub(in crate::http) async fn prune(
     });
     for network in candidates {
         let intent = Intent::RemoveNetwork { id: network.id };
-        match api.manager.submit(Actor::Client, intent).await {
+        match api.manager.submit(actor.clone(), intent).await {
             Ok(_) => deleted.push(network.spec.name.clone()),
             // In use, or gone meanwhile.
             Err(refusal) if matches!(refusal.reason, Reason::Precondition | Reason::NotFound) => {}

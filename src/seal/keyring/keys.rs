@@ -70,6 +70,7 @@ pub(super) struct Keys {
     pub lock: Arc<UnlockKey>,
     pub ring: BTreeMap<KeyId, Arc<RingKey>>,
     pub epochs: BTreeMap<KeyId, Arc<RingKey>>,
+    pub audits: BTreeMap<KeyId, Arc<RingKey>>,
     pub fingerprint: Arc<RingKey>,
 }
 
@@ -84,6 +85,11 @@ impl Keys {
         newest(&self.epochs)
     }
 
+    /// The key that seals records.
+    pub(super) fn audit(&self) -> &Arc<RingKey> {
+        newest(&self.audits)
+    }
+
     pub(super) fn list(&self) -> Vec<KeyInfo> {
         let of = |usage, key: &RingKey, active: KeyId| KeyInfo {
             id: key.id,
@@ -93,29 +99,31 @@ impl Keys {
         };
         let ring = self.ring.values().map(|key| of(KeyUse::Ring, key, self.ring_key().id));
         let epochs = self.epochs.values().map(|key| of(KeyUse::Epoch, key, self.epoch().id));
+        let audits = self.audits.values().map(|key| of(KeyUse::Audit, key, self.audit().id));
         let fingerprint = of(KeyUse::Fingerprint, &self.fingerprint, self.fingerprint.id);
-        let mut list: Vec<KeyInfo> = ring.chain(epochs).chain([fingerprint]).collect();
+        let mut list: Vec<KeyInfo> =
+            ring.chain(epochs).chain(audits).chain([fingerprint]).collect();
         list.sort_by_key(|key| key.id);
         list
     }
 
-    /// With a new ring key and a new epoch key. All epoch keys are sealed under the new ring key.
+    /// With a new key of each use but one. All epoch and audit keys are sealed under the new ring key.
     pub(super) fn rotated(
         &self,
         store: &str,
         now: u64,
         entropy: &dyn Entropy,
     ) -> (Keys, Vec<KeyRow>) {
-        let all = self.ring.keys().chain(self.epochs.keys()).chain([&self.fingerprint.id]);
-        let last = all.max().map_or(0, |id| id.0);
-        let ring_key = Arc::new(RingKey::make(KeyId(last + 1), now, entropy));
-        let epoch = Arc::new(RingKey::make(KeyId(last + 2), now, entropy));
+        let last = self.list().last().map_or(0, |key| key.id.0);
+        let [ring_key, epoch, audit] =
+            [1, 2, 3].map(|step| Arc::new(RingKey::make(KeyId(last + step), now, entropy)));
         let mut keys = self.copy();
         keys.epochs.insert(epoch.id, epoch);
-        let epochs = keys.epochs.values();
-        let mut rows: Vec<KeyRow> = epochs
-            .map(|epoch| epoch.row(store, KeyUse::Epoch, &ring_key.sealing, entropy))
-            .collect();
+        keys.audits.insert(audit.id, audit);
+        let epochs = keys.epochs.values().map(|key| (KeyUse::Epoch, key));
+        let inner = epochs.chain(keys.audits.values().map(|key| (KeyUse::Audit, key)));
+        let mut rows: Vec<KeyRow> =
+            inner.map(|(usage, key)| key.row(store, usage, &ring_key.sealing, entropy)).collect();
         rows.push(ring_key.row(store, KeyUse::Ring, self.lock.sealing(), entropy));
         keys.ring.insert(ring_key.id, ring_key);
         (keys, rows)
@@ -149,6 +157,7 @@ impl Keys {
             lock: self.lock.clone(),
             ring: self.ring.clone(),
             epochs: self.epochs.clone(),
+            audits: self.audits.clone(),
             fingerprint: self.fingerprint.clone(),
         }
     }

@@ -1,13 +1,14 @@
 //! The keyring: a hierarchy of keys, by id.
 //!
 //! ```text
-//!   lock key ──seals──▶ ring keys ──seal──▶ epoch keys ──seal──▶ objects, the head, the audit
+//!   lock key ──seals──▶ ring keys ──seal──▶ epoch keys ──seal──▶ objects, the head
+//!       │                   ├──────seal──▶ audit keys ──seal──▶ records of the audit
 //!       │                   └──────seal──▶ data keys ──seal──▶ payloads, one key each
 //!       └──seals──▶ fingerprint key
 //! ```
 //!
-//! The lock key comes from outside ([`super::unlock`]). A rotation makes a ring key and an epoch key
-//! and seals what was sealed with the ones before anew: data keys and objects, but no payload. Who
+//! The lock key comes from outside ([`super::unlock`]). A rotation makes a key of each use and seals
+//! what was sealed with the ones before anew: data keys and objects, but no payload and no record. Who
 //! has an old ring key and a copy from before can still read that copy; nothing written later. With
 //! its data key a payload is gone for good, whatever copies there are of the row it was in.
 //!
@@ -62,11 +63,13 @@ pub enum KeyUse {
     Fingerprint = 2,
     /// Seals objects.
     Epoch = 3,
+    /// Seals records of the audit. Old ones are kept, as are the records.
+    Audit = 4,
 }
 
 impl KeyUse {
     fn from_number(number: u8) -> Option<KeyUse> {
-        let known = [KeyUse::Ring, KeyUse::Fingerprint, KeyUse::Epoch];
+        let known = [KeyUse::Ring, KeyUse::Fingerprint, KeyUse::Epoch, KeyUse::Audit];
         known.into_iter().find(|usage| *usage as u8 == number)
     }
 
@@ -76,6 +79,7 @@ impl KeyUse {
             KeyUse::Ring => "ring",
             KeyUse::Fingerprint => "fingerprint",
             KeyUse::Epoch => "epoch",
+            KeyUse::Audit => "audit",
         }
     }
 }
@@ -159,16 +163,21 @@ impl Keyring {
         let ring = make(KeyId(1), KeyUse::Ring);
         let fingerprint = make(KeyId(2), KeyUse::Fingerprint);
         let epoch = make(KeyId(3), KeyUse::Epoch);
-        let rows =
-            [(&ring, lock.sealing()), (&fingerprint, lock.sealing()), (&epoch, &ring.1.sealing)]
-                .map(|((usage, key), sealing)| key.row(store, *usage, sealing, entropy));
+        let audit = make(KeyId(4), KeyUse::Audit);
+        let rows = [
+            (&ring, lock.sealing()),
+            (&fingerprint, lock.sealing()),
+            (&epoch, &ring.1.sealing),
+            (&audit, &ring.1.sealing),
+        ]
+        .map(|((usage, key), sealing)| key.row(store, *usage, sealing, entropy));
         let keyring = Keyring::open(store, lock, &rows);
         (keyring.expect("keys that were just sealed open"), rows.into())
     }
 
     /// True when rows are sealed under a key that only users know.
     pub fn is_autolocked(rows: &[KeyRow]) -> bool {
-        let mut locked = rows.iter().filter(|row| row.usage != KeyUse::Epoch as u8);
+        let mut locked = rows.iter().filter(|row| row.usage == KeyUse::Ring as u8);
         locked.any(|row| envelope::key_id(&row.sealed) == Ok(KeyId::AUTOLOCK))
     }
 
@@ -191,17 +200,21 @@ impl Keyring {
         let fingerprint = of_use(KeyUse::Fingerprint).next();
         let fingerprint = fingerprint.ok_or(KeyringError::Missing(KeyUse::Fingerprint))?;
         let fingerprint = RingKey::open(store, fingerprint, lock.sealing())?;
-        let mut epochs = BTreeMap::new();
-        for row in of_use(KeyUse::Epoch) {
-            let unknown = |source| KeyringError::Key { id: row.id, source };
-            let by = envelope::key_id(&row.sealed).map_err(unknown)?;
-            let by = ring.get(&by).ok_or_else(|| unknown(OpenError::UnknownKey(by)))?;
-            epochs.insert(row.id, Arc::new(RingKey::open(store, row, &by.sealing)?));
+        let open_inner = |usage: KeyUse| {
+            let mut keys = BTreeMap::new();
+            for row in of_use(usage) {
+                let unknown = |source| KeyringError::Key { id: row.id, source };
+                let by = envelope::key_id(&row.sealed).map_err(unknown)?;
+                let by: &Arc<RingKey> =
+                    ring.get(&by).ok_or_else(|| unknown(OpenError::UnknownKey(by)))?;
+                keys.insert(row.id, Arc::new(RingKey::open(store, row, &by.sealing)?));
+            }
+            if keys.is_empty() { Err(KeyringError::Missing(usage)) } else { Ok(keys) }
+        };
+        if ring.is_empty() {
+            return Err(KeyringError::Missing(KeyUse::Ring));
         }
-        if ring.is_empty() || epochs.is_empty() {
-            let missing = if ring.is_empty() { KeyUse::Ring } else { KeyUse::Epoch };
-            return Err(KeyringError::Missing(missing));
-        }
+        let (epochs, audits) = (open_inner(KeyUse::Epoch)?, open_inner(KeyUse::Audit)?);
         Ok(Keyring {
             store: store.to_owned(),
             mark: fingerprint.root.derive(b"purser row mark 1"),
@@ -210,6 +223,7 @@ impl Keyring {
                 lock: Arc::new(lock),
                 ring,
                 epochs,
+                audits,
                 fingerprint: Arc::new(fingerprint),
             })),
         })
@@ -239,6 +253,22 @@ impl Keyring {
         let keys = self.keys();
         let key = keys.epochs.get(&id).ok_or(OpenError::UnknownKey(id))?;
         key.sealing.open(&self.subject(value), sealed)
+    }
+
+    /// Seals records of the audit, the first of which has this number, with the newest audit key.
+    pub fn seal_audit(&self, first: u64, plain: &[u8], entropy: &dyn Entropy) -> Vec<u8> {
+        self.keys().audit().sealing.seal(&self.subject(audit_value(first)), plain, entropy)
+    }
+
+    /// Opens records of the audit.
+    ///
+    /// # Errors
+    /// As [`Keyring::open_value`].
+    pub fn open_audit(&self, first: u64, sealed: &[u8]) -> Result<SecretBytes, OpenError> {
+        let id = envelope::key_id(sealed)?;
+        let keys = self.keys();
+        let key = keys.audits.get(&id).ok_or(OpenError::UnknownKey(id))?;
+        key.sealing.open(&self.subject(audit_value(first)), sealed)
     }
 
     /// Seals a payload with a key of its own, and that key with the newest ring key.
@@ -370,6 +400,10 @@ impl Keyring {
             version: value.version,
         }
     }
+}
+
+fn audit_value(first: u64) -> Value<'static> {
+    Value { purpose: Purpose::Audit, kind: 0, id: "", version: first }
 }
 
 fn data_key(root: [u8; KEY_LEN]) -> SealingKey {

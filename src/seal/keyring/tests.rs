@@ -121,11 +121,12 @@ fn a_rotation_seals_with_new_keys_and_opens_what_was_before() {
     let entropy = stepping();
     let (ring, rows) = Keyring::make("store", lock(3), 100, &entropy);
     let object = ring.seal(VALUE, b"object", &entropy);
+    let records = ring.seal_audit(1, b"records", &entropy);
     let payload = ring.seal_payload(PAYLOAD, b"payload", &entropy);
     assert!(!ring.is_rotating());
     let change = ring.rotate(200, &entropy);
     let rows = changed(rows, &change);
-    assert_eq!(rows.len(), 5);
+    assert_eq!(rows.len(), 7);
     // As it is, and as it would be after a crash at this point.
     let reopened = Keyring::open("store", lock(3), &rows).expect("the rows of a ring");
     for ring in [&ring, &reopened] {
@@ -138,7 +139,7 @@ fn a_rotation_seals_with_new_keys_and_opens_what_was_before() {
         assert!(old.iter().all(|id| ring.is_old(*id)));
         let active: Vec<u64> =
             ring.list().iter().filter(|key| key.is_active).map(|key| key.made_at).collect();
-        assert_eq!(active, [100, 200, 200], "all but the fingerprint key are new");
+        assert_eq!(active, [100, 200, 200, 200], "all but the fingerprint key are new");
     }
 
     let key = ring.rewrap(PAYLOAD, &payload.key, &entropy).expect("its key opens");
@@ -148,6 +149,7 @@ fn a_rotation_seals_with_new_keys_and_opens_what_was_before() {
     let reopened = Keyring::open("store", lock(3), &rows).expect("the rows of a ring");
     for ring in [&ring, &reopened] {
         assert!(!ring.is_rotating());
+        assert!(ring.open_audit(1, &records).is_ok() && ring.open_audit(2, &records).is_err());
         assert_eq!(opened(ring, &payload), Err(OpenError::UnknownKey(KeyId(1))));
         let rewrapped = SealedData { key: key.clone(), ..payload.clone() };
         assert_eq!(opened(ring, &rewrapped), Ok(b"payload".to_vec()));

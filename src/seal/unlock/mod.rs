@@ -221,21 +221,21 @@ impl Provider {
 }
 
 /// The providers, in their order.
-pub struct Chain {
+pub struct Providers {
     providers: Vec<Provider>,
     /// Where no key may lie.
     data_dir: PathBuf,
 }
 
-impl Chain {
+impl Providers {
     /// Keys for the store in `data_dir`.
-    pub fn new(providers: Vec<Provider>, data_dir: PathBuf) -> Chain {
-        Chain { providers, data_dir }
+    pub fn new(providers: Vec<Provider>, data_dir: PathBuf) -> Providers {
+        Providers { providers, data_dir }
     }
 
     /// The one key that is at hand.
-    pub fn of_key(bytes: [u8; KEY_LEN]) -> Chain {
-        Chain::new(vec![Provider::Key(Zeroizing::new(bytes))], PathBuf::new())
+    pub fn of_key(bytes: [u8; KEY_LEN]) -> Providers {
+        Providers::new(vec![Provider::Key(Zeroizing::new(bytes))], PathBuf::new())
     }
 
     /// The key of the first provider that has one.

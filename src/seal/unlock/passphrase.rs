@@ -124,7 +124,7 @@ mod tests {
         use std::io::Seek as _;
         use std::os::fd::AsRawFd as _;
         let path = std::env::temp_dir().join(format!("purser-passphrase-{}", std::process::id()));
-        let mut file = File::options().read(true).write(true).create(true).open(&path);
+        let mut file = File::options().read(true).write(true).create_new(true).open(&path);
         let file = file.as_mut().expect("a file");
         let _ = std::fs::remove_file(&path);
         let mut key = |text: &str| {

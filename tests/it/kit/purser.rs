@@ -92,17 +92,45 @@ impl Purser {
     /// Starts it again, after it was killed or stopped, and waits until it answers.
     pub fn start(&mut self) {
         self.spawn();
+        self.until_answers("/readyz");
+    }
+
+    /// Starts it again and waits until it answers, ready or not: it may be locked.
+    pub fn start_locked(&mut self) {
+        self.spawn();
+        self.until_answers("/livez");
+    }
+
+    fn until_answers(&mut self, path: &str) {
         let client = self.client();
         let child = self.child.as_mut().expect("it was just started");
         let log = self.dir.join("log");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         eventually("purser answers", Duration::from_secs(30), || {
             if let Ok(Some(status)) = child.try_wait() {
                 let log = std::fs::read_to_string(&log).unwrap_or_default();
                 panic!("purser ended with {status}: {log}");
             }
-            let ready = client.raw(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            let ready = client.raw(request.as_bytes());
             ready.ok().filter(|answer| answer.status == 200)
         });
+    }
+
+    /// Starts it, which it refuses; answers what it says.
+    pub fn fails_to_start(&mut self) -> String {
+        let said = self.log().len();
+        self.spawn();
+        let mut child = self.child.take().expect("it was just started");
+        let status = eventually("purser ends", Duration::from_secs(20), || {
+            child.try_wait().expect("a child of ours")
+        });
+        assert!(!status.success(), "it starts");
+        self.log()[said..].to_owned()
+    }
+
+    /// Options of its next start, besides those for its directories.
+    pub fn set_args(&mut self, args: &[&str]) {
+        self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
     }
 
     /// Starts it without waiting.

@@ -1,29 +1,34 @@
-//! Which actor may submit which intent.
+//! Which actor may submit which intent: nodes and hosts by what they are, clients by a policy of the
+//! operator's ([`policy`]).
 
-use crate::domain::intent::{Actor, Intent};
+pub mod policy;
+pub mod rights;
+
+use crate::domain::actor::Actor;
+use crate::domain::intent::Intent;
 use crate::domain::refusal::{Reason, Refusal};
 
 /// Checks that the actor may ask for this.
 ///
 /// # Errors
 /// It may not.
-pub fn check(actor: Actor, intent: &Intent) -> Result<(), Refusal> {
+pub fn check(actor: &Actor, intent: &Intent) -> Result<(), Refusal> {
     let allowed = match (actor, intent) {
         (Actor::Manager, _) => true,
         (
             Actor::Node(node),
             Intent::RegisterNode { id, .. } | Intent::RenewCertificate { id, .. },
-        ) => node == *id,
+        ) => node == id,
         (Actor::Node(node), Intent::ReportTasks { reports }) => {
-            reports.iter().all(|report| report.node == node)
+            reports.iter().all(|report| report.node == *node)
         }
         (
             Actor::Node(caller),
             Intent::AttachNetwork { node, .. } | Intent::DetachNetwork { node, .. },
-        ) => caller == *node,
-        (Actor::Joiner, Intent::AdmitNode { .. }) => true,
-        (Actor::Client, intent) => is_for_clients(intent),
-        (Actor::Node(_) | Actor::Joiner, _) => false,
+        ) => caller == node,
+        (Actor::Joiner(_), Intent::AdmitNode { .. }) => true,
+        (Actor::Client(_), intent) => is_for_clients(intent),
+        (Actor::Node(_) | Actor::Joiner(_), _) => false,
     };
     if allowed {
         return Ok(());
@@ -78,14 +83,16 @@ mod tests {
             chain: String::new(),
             not_after: 0,
         };
-        assert!(check(Actor::Node(one), &renew(one)).is_ok());
-        assert!(check(Actor::Node(one), &renew(other)).is_err());
-        assert!(check(Actor::Node(one), &Intent::LeaveSwarm).is_err());
-        assert!(check(Actor::Client, &renew(one)).is_err());
+        let client = Actor::Client(Default::default());
+        let joiner = Actor::Joiner(([127, 0, 0, 1], 1).into());
+        assert!(check(&Actor::Node(one), &renew(one)).is_ok());
+        assert!(check(&Actor::Node(one), &renew(other)).is_err());
+        assert!(check(&Actor::Node(one), &Intent::LeaveSwarm).is_err());
+        assert!(check(&client, &renew(one)).is_err());
         let detach = |node| Intent::DetachNetwork { id: TaskId::derive([3; 17]), node };
-        assert!(check(Actor::Node(one), &detach(one)).is_ok());
-        assert!(check(Actor::Node(one), &detach(other)).is_err());
-        assert!(check(Actor::Client, &detach(one)).is_err());
-        assert!(check(Actor::Joiner, &Intent::LeaveSwarm).is_err());
+        assert!(check(&Actor::Node(one), &detach(one)).is_ok());
+        assert!(check(&Actor::Node(one), &detach(other)).is_err());
+        assert!(check(&client, &detach(one)).is_err());
+        assert!(check(&joiner, &Intent::LeaveSwarm).is_err());
     }
 }

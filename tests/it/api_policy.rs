@@ -1,0 +1,331 @@
+//! The access policy: who may do what, through the API, by whatever way.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::kit::docker::docker_in;
+use crate::kit::http::Client;
+use crate::kit::scratch::Scratch;
+use crate::kit::tls::{CLIENT, Guarded, LATER, Pair};
+
+/// What the table below is judged by.
+const POLICY: &str = r#"
+[roles.operator]
+allow = [{ verbs = ["*"], kinds = ["*"] }]
+
+[roles.deployer]
+allow = [
+    { verbs = ["read"], kinds = ["service", "task", "node", "network"] },
+    { verbs = ["read", "create", "update", "remove", "logs"], kinds = ["service"], names = ["web-*"] },
+    { verbs = ["read", "grant"], kinds = ["secret", "config"], names = ["dev-*"] },
+    { verbs = ["grant"], kinds = ["secret"], labels = { team = "web" } },
+]
+
+[roles.auditor]
+allow = [{ verbs = ["read"], kinds = ["audit", "keys"] }]
+
+[[bind]]
+role = "operator"
+who = ["uid:0"]
+
+[[bind]]
+role = "deployer"
+who = ["cert:ann"]
+
+[[bind]]
+role = "auditor"
+who = ["cert:carl"]
+"#;
+
+/// A purser with the policy, and what the table is about.
+struct World {
+    guarded: Guarded,
+    /// Whoever has the socket: root, and so the operator.
+    root: Client,
+    ann: Pair,
+    carl: Pair,
+    bob: Pair,
+    /// Where the policy lies.
+    dir: Scratch,
+}
+
+impl World {
+    fn new(name: &str) -> World {
+        let dir = Scratch::new("policy");
+        let path = dir.join("policy.toml");
+        std::fs::write(&path, POLICY).expect("a file");
+        let args = ["--engine", "none", "--policy", path.to_str().expect("text")];
+        let guarded = Guarded::with_args(name, &args);
+        guarded.purser.init("127.0.0.1:0");
+        let root = guarded.purser.client();
+        let person = |name: &str| guarded.authority.issue(name, &CLIENT, LATER);
+        let (ann, carl, bob) = (person("ann"), person("carl"), person("bob"));
+        World { guarded, root, ann, carl, bob, dir }
+    }
+
+    /// What somebody is answered: the status and the text.
+    fn ask(&self, who: &Pair, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
+        let mut command = Command::new("curl");
+        command.args(["-sS", "-m", "60", "-X", method, "-w", "\n%{http_code}", "--cacert"]);
+        command.arg(&self.guarded.authority.file);
+        command.arg("--cert").arg(&who.cert).arg("--key").arg(&who.key);
+        if let Some(body) = body {
+            command.args(["-H", "Content-Type: application/json", "-d", &body.to_string()]);
+        }
+        let said = command.arg(format!("https://{}{path}", self.guarded.addr)).output();
+        let said = String::from_utf8(said.expect("curl is installed").stdout).expect("text");
+        let (text, status) = said.rsplit_once('\n').expect("a status");
+        (status.parse().expect("a number"), text.to_owned())
+    }
+
+    /// What root makes.
+    fn make(&self, path: &str, body: &Value) -> String {
+        let made = self.root.post(path, body);
+        assert_eq!(made.status, 201, "{}", made.text());
+        made.json()["ID"].as_str().expect("an id").to_owned()
+    }
+
+    fn secret(&self, name: &str, labels: &Value) -> String {
+        let body = json!({"Name": name, "Labels": labels, "Data": "eA=="});
+        self.make("/secrets/create", &body)
+    }
+
+    fn version(&self, path: &str) -> u64 {
+        self.root.get(path).json()["Version"]["Index"].as_u64().expect("a version")
+    }
+}
+
+/// An object by its id and name.
+type Named<'a> = (&'a str, &'a str);
+
+/// A service with these references to secrets and configs.
+fn service(name: &str, image: &str, secrets: &[Named<'_>], configs: &[Named<'_>]) -> Value {
+    let file = |at: usize| json!({"Name": format!("f{at}"), "UID": "0", "GID": "0", "Mode": 292});
+    let secrets: Vec<Value> = secrets
+        .iter()
+        .enumerate()
+        .map(|(at, (id, name))| json!({"SecretID": id, "SecretName": name, "File": file(at)}))
+        .collect();
+    let configs: Vec<Value> = configs
+        .iter()
+        .enumerate()
+        .map(|(at, (id, name))| json!({"ConfigID": id, "ConfigName": name, "File": file(at + 50)}))
+        .collect();
+    let container = json!({"Image": image, "Secrets": secrets, "Configs": configs});
+    json!({"Name": name, "TaskTemplate": {"ContainerSpec": container},
+        "Mode": {"Replicated": {"Replicas": 0}}})
+}
+
+const DENIED: &str = "access denied: cert:ann may not";
+
+#[test]
+fn each_may_do_what_a_rule_allows_and_nothing_else() {
+    let world = World::new("policy-table");
+    let secret = world.secret("prod-db", &json!({}));
+    let dev = world.secret("dev-db", &json!({}));
+    let config = world.make("/configs/create", &json!({"Name": "prod-conf", "Data": "eA=="}));
+    let api = world.make("/services/create", &service("api", "a:1", &[], &[]));
+    let swarm = world.version("/swarm");
+    let node = world.root.get("/nodes").json()[0]["ID"].as_str().expect("an id").to_owned();
+    let node_version = world.version(&format!("/nodes/{node}"));
+    let service_version = world.version(&format!("/services/{api}"));
+    let some = |body: Value| Some(body);
+    let mine = service("web-1", "a:1", &[], &[]);
+    let other = service("db", "a:1", &[], &[]);
+    // Who asks for what, and what each is answered: ann (deployer), carl (auditor), bob (nobody).
+    let table: Vec<(&str, String, Option<Value>, [u16; 3])> = vec![
+        ("GET", "/_ping".into(), None, [200, 200, 200]),
+        ("GET", "/version".into(), None, [200, 200, 200]),
+        ("GET", "/secrets".into(), None, [200, 200, 200]),
+        ("GET", format!("/secrets/{dev}"), None, [200, 403, 403]),
+        ("GET", format!("/secrets/{secret}"), None, [403, 403, 403]),
+        ("GET", format!("/configs/{config}"), None, [403, 403, 403]),
+        ("GET", format!("/services/{api}"), None, [200, 403, 403]),
+        ("GET", format!("/services/{api}/logs?stdout=1"), None, [403, 403, 403]),
+        ("GET", format!("/nodes/{node}"), None, [200, 403, 403]),
+        ("GET", "/swarm".into(), None, [403, 403, 403]),
+        ("GET", "/swarm/unlockkey".into(), None, [403, 200, 403]),
+        ("GET", "/purser/keys".into(), None, [403, 200, 403]),
+        ("GET", "/purser/audit/verify".into(), None, [403, 200, 403]),
+        ("POST", "/purser/keys/rotate".into(), None, [403, 403, 403]),
+        (
+            "POST",
+            "/secrets/create".into(),
+            some(json!({"Name": "dev-2", "Data": "eA=="})),
+            [403; 3],
+        ),
+        (
+            "POST",
+            "/configs/create".into(),
+            some(json!({"Name": "dev-2", "Data": "eA=="})),
+            [403; 3],
+        ),
+        ("DELETE", format!("/secrets/{dev}"), None, [403, 403, 403]),
+        ("POST", "/services/create".into(), some(mine), [201, 403, 403]),
+        ("POST", "/services/create".into(), some(other), [403, 403, 403]),
+        ("DELETE", format!("/services/{api}"), None, [403, 403, 403]),
+        (
+            "POST",
+            format!("/services/{api}/update?version={service_version}"),
+            some(service("api", "a:2", &[], &[])),
+            [403, 403, 403],
+        ),
+        (
+            "POST",
+            "/networks/create".into(),
+            some(json!({"Name": "n", "Driver": "overlay"})),
+            [403; 3],
+        ),
+        (
+            "POST",
+            format!("/nodes/{node}/update?version={node_version}"),
+            some(json!({"Role": "manager", "Availability": "drain"})),
+            [403, 403, 403],
+        ),
+        ("POST", format!("/swarm/update?version={swarm}"), some(json!({})), [403, 403, 403]),
+        ("POST", "/swarm/leave?force=1".into(), None, [403, 403, 403]),
+    ];
+    for (method, path, body, expected) in table {
+        for (who, expected) in [&world.ann, &world.carl, &world.bob].into_iter().zip(expected) {
+            let (status, text) = world.ask(who, method, &path, body.as_ref());
+            assert_eq!(status, expected, "{method} {path} by {:?}: {text}", who.cert.file_stem());
+            if status == 403 {
+                assert!(text.contains("access denied: cert:"), "{method} {path}: {text}");
+            }
+        }
+    }
+    // Lists show what may be seen.
+    let names = |who: &Pair, path: &str| -> Vec<String> {
+        let (_, text) = world.ask(who, "GET", path, None);
+        let list: Value = serde_json::from_str(&text).expect("a list");
+        let name = |item: &Value| item["Spec"]["Name"].as_str().unwrap_or_default().to_owned();
+        list.as_array().expect("a list").iter().map(name).collect()
+    };
+    assert_eq!(names(&world.ann, "/secrets"), ["dev-db"]);
+    assert_eq!(names(&world.ann, "/configs"), Vec::<String>::new());
+    assert_eq!(names(&world.bob, "/services"), Vec::<String>::new());
+    assert_eq!(names(&world.ann, "/services").len(), 2);
+    assert_eq!(world.root.get("/secrets").json().as_array().map(Vec::len), Some(2));
+    // What was denied is told.
+    let told = world.root.get("/purser/audit?actor=cert:bob").text();
+    assert!(told.contains("\"denied\"") && told.contains("may not read secret prod-db"), "{told}");
+}
+
+#[test]
+fn who_may_not_grant_a_secret_reaches_it_by_no_way() {
+    let world = World::new("policy-grant");
+    let prod = world.secret("prod-db", &json!({}));
+    let dev = world.secret("dev-db", &json!({}));
+    let team = world.secret("shared", &json!({"team": "web"}));
+    let config = world.make("/configs/create", &json!({"Name": "prod-conf", "Data": "eA=="}));
+    let template = world.make(
+        "/configs/create",
+        &json!({"Name": "dev-template", "Templating": {"Name": "golang"},
+            "Data": "e3sgc2VjcmV0ICJwcm9kLWRiIiB9fQ=="}),
+    );
+    let names = [("prod-db", &prod), ("dev-db", &dev), ("shared", &team)];
+    let [prod_ref, dev_ref, team_ref] = names.map(|(name, id)| (id.as_str(), name));
+    let config_ref = (config.as_str(), "prod-conf");
+    let template_ref = (template.as_str(), "dev-template");
+    let ann =
+        |method: &str, path: &str, body: Option<&Value>| world.ask(&world.ann, method, path, body);
+    let create = |spec: &Value| ann("POST", "/services/create", Some(spec));
+    let denied = |(status, text): (u16, String), what: &str| {
+        assert_eq!(status, 403, "{text}");
+        assert!(text.contains(&format!("{DENIED} grant {what}")), "{text}");
+    };
+    // By a new service, also under a name that it does not have.
+    denied(create(&service("web-a", "a:1", &[prod_ref], &[])), "secret prod-db");
+    denied(create(&service("web-a", "a:1", &[dev_ref, prod_ref], &[])), "secret prod-db");
+    let disguised = (prod.as_str(), "dev-db");
+    denied(create(&service("web-a", "a:1", &[disguised], &[])), "secret prod-db");
+    denied(create(&service("web-a", "a:1", &[], &[config_ref])), "config prod-conf");
+    // A template reads only what its service was granted, so that a reference is needed again.
+    denied(create(&service("web-a", "a:1", &[prod_ref], &[template_ref])), "secret prod-db");
+    let (status, text) = create(&service("web-a", "a:1", &[dev_ref, team_ref], &[template_ref]));
+    assert_eq!(status, 201, "{text}");
+
+    // By a change.
+    let path = |name: &str, more: &str| {
+        let version = world.version(&format!("/services/{name}"));
+        format!("/services/{name}/update?version={version}{more}")
+    };
+    let update = |name: &str, more: &str, spec: &Value| ann("POST", &path(name, more), Some(spec));
+    denied(update("web-a", "", &service("web-a", "a:1", &[prod_ref], &[])), "secret prod-db");
+
+    // By one that has it already: another image would read it.
+    world.make("/services/create", &service("web-b", "a:1", &[prod_ref], &[]));
+    denied(update("web-b", "", &service("web-b", "thief:1", &[prod_ref], &[])), "secret prod-db");
+    let mut scaled = service("web-b", "a:1", &[prod_ref], &[]);
+    scaled["Mode"]["Replicated"]["Replicas"] = 1.into();
+    assert_eq!(update("web-b", "", &scaled).0, 200, "what runs stays as it is");
+    let mut forced = scaled.clone();
+    forced["TaskTemplate"]["ForceUpdate"] = 1.into();
+    denied(update("web-b", "", &forced), "secret prod-db");
+
+    // By going back to a spec that had it.
+    let spec = service("web-b", "a:2", &[], &[]);
+    let changed = world.root.post(&path("web-b", ""), &spec);
+    assert_eq!(changed.status, 200, "{}", changed.text());
+    denied(update("web-b", "&rollback=previous", &spec), "secret prod-db");
+
+    // By giving it another name or label: that takes the right to change it.
+    let relabel = json!({"Name": "prod-db", "Labels": {"team": "web"}});
+    let secret_version = world.version(&format!("/secrets/{prod}"));
+    let (status, _) =
+        ann("POST", &format!("/secrets/{prod}/update?version={secret_version}"), Some(&relabel));
+    assert_eq!(status, 403);
+
+    // By the engine of the host, which sees all its containers.
+    for (method, path) in [
+        ("POST", "/containers/x/exec"),
+        ("GET", "/containers/x/archive?path=/run/secrets/x"),
+        ("GET", "/containers/json"),
+        ("POST", "/build"),
+    ] {
+        let (status, text) = ann(method, path, None);
+        assert_eq!(status, 403, "{method} {path}: {text}");
+        assert!(text.contains("may not use the engine"), "{text}");
+    }
+}
+
+/// A stack, with the docker command, by who may not grant what it names.
+#[test]
+fn a_stack_takes_the_same_rights() {
+    let world = World::new("policy-stack");
+    world.secret("prod-db", &json!({}));
+    let file = world.guarded.dir.join("stack.yaml");
+    let stack = "services:\n  a:\n    image: a:1\n    secrets: [prod-db]\nsecrets:\n  prod-db:\n    \
+        external: true\nnetworks:\n  default:\n    name: ingress\n    external: true\n";
+    std::fs::write(&file, stack).expect("a file");
+    let args = world.guarded.docker_args(&world.ann);
+    let command = format!("{args} stack deploy -d -c {} web-s", file.display());
+    assert_ne!(docker_in(&world.dir, &command, b"").code, 0);
+    let made = world.root.get("/services").json();
+    assert_eq!(made.as_array().map(Vec::len), Some(0), "{made}");
+}
+
+#[test]
+fn a_policy_is_taken_whole_or_not_at_all() {
+    let world = World::new("policy-reload");
+    let log = || world.guarded.purser.log();
+    let policy = world.dir.join("policy.toml");
+    let sees = |who: &Pair| world.ask(who, "GET", "/swarm", None).0 == 200;
+    assert!(!sees(&world.bob));
+    let wider = format!("{POLICY}\n[[bind]]\nrole = \"operator\"\nwho = [\"cert:bob\"]\n");
+    std::fs::write(&policy, &wider).expect("a file");
+    crate::kit::eventually("it is read again", Duration::from_secs(20), || {
+        sees(&world.bob).then_some(())
+    });
+    std::fs::write(&policy, "[roles.x]\nallow = [{ verbs = [\"see\"] }]\n").expect("a file");
+    crate::kit::eventually("its fault is said", Duration::from_secs(20), || {
+        log().contains("the new access policy cannot be used").then_some(())
+    });
+    assert!(sees(&world.bob), "the one before goes on");
+    std::fs::write(&policy, POLICY).expect("a file");
+    crate::kit::eventually("it is read again", Duration::from_secs(20), || {
+        (!sees(&world.bob)).then_some(())
+    });
+}
