@@ -248,6 +248,8 @@ fn make_cluster() -> Cluster {
         subnet_size: 24,
         data_path_port: 4789,
         network_keys: None,
+        root_rotation: None,
+        cross_signed: String::new(),
         autolock: Default::default(),
         barred: BTreeMap::new(),
     }

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -67,6 +68,10 @@ pub struct Options {
     /// Write the audit's records to the log as well, and so to the journal
     #[arg(long, env = "PURSER_AUDIT_LOG", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub audit_log: Option<bool>,
+    /// Hours for which a node may renew its certificate after that has ended, and do nothing else; 0
+    /// for none, 2160 at most [default: 168]
+    #[arg(long, env = "PURSER_EXPIRED_GRACE_HOURS", value_name = "HOURS")]
+    pub expired_grace_hours: Option<u64>,
     /// Configuration file, TOML, with these options as keys [root: /etc/purser/purser.toml if it
     /// exists]
     #[arg(long, env = "PURSER_CONFIG", value_name = "PATH")]
@@ -103,7 +108,7 @@ pub struct Config {
     pub threads: Option<usize>,
 }
 
-/// What is done with keys and audit as time goes by.
+/// What is done with keys, audit and certificates as time goes by.
 #[derive(Debug, Clone)]
 pub struct Upkeep {
     /// Days until keys are rotated; `None` for never.
@@ -114,10 +119,15 @@ pub struct Upkeep {
     pub audit_file: Option<PathBuf>,
     /// Records go to the log as well.
     pub audit_log: bool,
+    /// How long a node may renew its certificate after that has ended.
+    pub expired_grace: Duration,
 }
 
 /// Days until keys are rotated, when nothing is said.
 const KEY_LIFE_DAYS: u64 = 90;
+/// Hours for which an ended certificate can be renewed when nothing is said: a host that slept over a
+/// long weekend finds its way back.
+const EXPIRED_GRACE_HOURS: u64 = 168;
 /// Records that are kept when nothing is said: about 400 MiB, and years of a cluster that people work
 /// with.
 const AUDIT_KEEP: u64 = 1_000_000;
@@ -205,6 +215,9 @@ impl Options {
                 audit_keep: options.audit_keep.unwrap_or(AUDIT_KEEP).max(1),
                 audit_file: options.audit_file,
                 audit_log: options.audit_log.unwrap_or(false),
+                expired_grace: Duration::from_secs(
+                    3600 * options.expired_grace_hours.unwrap_or(EXPIRED_GRACE_HOURS).min(2160),
+                ),
             },
             log: options.log.unwrap_or_else(|| "info".to_owned()),
             threads: options.threads.filter(|threads| *threads > 0),
@@ -244,6 +257,7 @@ impl Options {
             audit_keep: self.audit_keep.or(file.audit_keep),
             audit_file: self.audit_file.or(file.audit_file),
             audit_log: self.audit_log.or(file.audit_log),
+            expired_grace_hours: self.expired_grace_hours.or(file.expired_grace_hours),
             config: self.config,
             log: self.log.or(file.log),
             threads: self.threads.or(file.threads),

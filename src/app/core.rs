@@ -107,6 +107,7 @@ impl Cores {
         }
         let manager = Manager::new(store, clock, entropy, self.stop.clone());
         manager.set_policy(self.policy.read().expect(WHOLE).clone());
+        manager.set_expired_grace(self.upkeep.expired_grace);
         if let Err(error) = manager.start().await {
             store_stop.cancel();
             let _ = writer.await;

@@ -109,7 +109,7 @@ impl Root {
         params.not_before = to_offset(now.plus(-BACKDATE.min(life / 4)));
         params.not_after = to_offset(now.plus(life));
         let issuer = Issuer::from_ca_cert_pem(self.pem(), self.key())?;
-        Ok(params.signed_by(key, &issuer)?.pem().replace("\r\n", "\n"))
+        Ok(params.signed_by(key, &issuer)?.pem().replace("\r\n", "\n") + self.tail())
     }
 }
 

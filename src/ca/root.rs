@@ -1,9 +1,13 @@
 //! The root certificate and its key.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PublicKeyData as _,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData as _,
 };
+
+use x509_parser::der_parser::asn1_rs::Tag;
+use x509_parser::prelude::{ParsedExtension, X509Certificate};
+use x509_parser::time::ASN1Time;
 
 use super::issue::to_offset;
 use crate::domain::node::TlsInfo;
@@ -33,6 +37,8 @@ pub struct Root {
     /// The certificate, PEM with LF line ends.
     pem: String,
     key: KeyPair,
+    /// Stands behind every certificate that is issued, for who trusts only the root before.
+    tail: String,
 }
 
 impl Root {
@@ -50,7 +56,7 @@ impl Root {
         params.not_before = to_offset(now.plus(-BACKDATE));
         params.not_after = to_offset(now.plus(ROOT_LIFE));
         let pem = params.self_signed(&key)?.pem().replace("\r\n", "\n");
-        Ok(Root { pem, key })
+        Ok(Root { pem, key, tail: String::new() })
     }
 
     /// Takes a root from what the store keeps: its certificate, and its key as PKCS#8 DER.
@@ -60,11 +66,58 @@ impl Root {
     pub fn load(pem: &str, key: &SecretBytes) -> Result<Root, CaError> {
         // A door for key bytes: into the signer's own key type, which lives as long as the root.
         let key = KeyPair::try_from(key.expose())?;
-        let root = Root { pem: pem.to_owned(), key };
+        Root::of_parts(pem.to_owned(), key)
+    }
+
+    /// Takes a root that a user supplies: its certificate and key, both PEM.
+    ///
+    /// # Errors
+    /// As [`Root::load`]; or it is not self-signed, no authority, or not valid now.
+    pub fn supplied(pem: &str, key: &str, now: Timestamp) -> Result<Root, CaError> {
+        let malformed = |_| CaError::Malformed("the signing key is no PKCS#8 key in PEM");
+        let key = KeyPair::from_pem(key).map_err(malformed)?;
+        let root = Root::of_parts(pem.trim().replace("\r\n", "\n") + "\n", key)?;
+        let der = der_of_pem(&root.pem)?;
+        let (_, certificate) = x509_parser::parse_x509_certificate(&der)
+            .map_err(|_| CaError::Malformed("the root certificate cannot be parsed"))?;
+        if certificate.verify_signature(None).is_err() || !certificate.is_ca() {
+            return Err(CaError::Malformed("the certificate is no self-signed authority"));
+        }
+        let (validity, seconds) = (certificate.validity(), now.unix_seconds());
+        if seconds < validity.not_before.timestamp() || validity.not_after.timestamp() < seconds {
+            return Err(CaError::Malformed("the root certificate is not valid now"));
+        }
+        Ok(root)
+    }
+
+    fn of_parts(pem: String, key: KeyPair) -> Result<Root, CaError> {
+        let root = Root { pem, key, tail: String::new() };
         if root.tls_info()?.cert_issuer_public_key != root.key.subject_public_key_info() {
             return Err(CaError::Malformed("the signing key is not that of the root certificate"));
         }
         Ok(root)
+    }
+
+    /// The same with a certificate that stands behind every one that is issued.
+    pub fn with_tail(self, tail: &str) -> Root {
+        Root { tail: tail.to_owned(), ..self }
+    }
+
+    /// Another root's certificate, signed by this one: who trusts this root believes the other.
+    ///
+    /// # Errors
+    /// The other's certificate cannot be understood.
+    pub fn cross_sign(&self, other: &Root) -> Result<String, CaError> {
+        let der = der_of_pem(&other.pem)?;
+        let (_, certificate) = x509_parser::parse_x509_certificate(&der)
+            .map_err(|_| CaError::Malformed("the root certificate cannot be parsed"))?;
+        let params = authority_like(&certificate)?;
+        let issuer = Issuer::from_ca_cert_pem(&self.pem, &self.key)?;
+        Ok(params.signed_by(&other.key, &issuer)?.pem().replace("\r\n", "\n"))
+    }
+
+    pub(super) fn tail(&self) -> &str {
+        &self.tail
     }
 
     /// The certificate, PEM with LF line ends.
@@ -96,6 +149,47 @@ impl Root {
         })
     }
 }
+
+/// An authority with the names, the life and the key's mark of another one.
+fn authority_like(certificate: &X509Certificate<'_>) -> Result<CertificateParams, CaError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    for attribute in certificate.subject().iter_attributes() {
+        let oid = attribute.attr_type().iter().map(Iterator::collect::<Vec<u64>>);
+        let kind = DnType::from_oid(&oid.unwrap_or_default());
+        let value = attribute.attr_value();
+        let text = std::str::from_utf8(value.data).map_err(|_| UNNAMED)?;
+        // In the same kind of string: names are compared byte by byte.
+        let value = match value.header.tag() {
+            Tag::Utf8String => DnValue::Utf8String(text.to_owned()),
+            Tag::PrintableString => DnValue::PrintableString(text.try_into()?),
+            Tag::Ia5String => DnValue::Ia5String(text.try_into()?),
+            _ => return Err(UNNAMED),
+        };
+        params.distinguished_name.push(kind, value);
+    }
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.use_authority_key_identifier_extension = true;
+    let of_seconds = |at: ASN1Time| {
+        to_offset(Timestamp::from_unix_nanos(i128::from(at.timestamp()) * 1_000_000_000))
+    };
+    let validity = certificate.validity();
+    (params.not_before, params.not_after) =
+        (of_seconds(validity.not_before), of_seconds(validity.not_after));
+    let mark =
+        certificate.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(mark) => Some(mark.0.to_vec()),
+            _ => None,
+        });
+    if let Some(mark) = mark {
+        params.key_identifier_method = KeyIdMethod::PreSpecified(mark);
+    }
+    Ok(params)
+}
+
+const UNNAMED: CaError =
+    CaError::Malformed("the root certificate has a name of a kind that is not supported");
 
 /// The first certificate of a PEM text, as DER.
 pub(crate) fn der_of_pem(pem: &str) -> Result<Vec<u8>, CaError> {

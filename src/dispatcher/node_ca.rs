@@ -52,7 +52,7 @@ impl NodeCa for Certificates {
         let peer = Peer::of(&request)?.clone();
         let message = request.into_inner();
         let node_id = if peer.identity.is_some() {
-            let node = peer.member(&view)?;
+            let node = peer.renewing_member(&view)?;
             self.manager.renew(node, message.csr).await.map_err(status)?;
             tracing::info!(node = %node, "certificate renewed");
             node

@@ -22,6 +22,8 @@ use crate::manager::SessionError;
 pub(super) struct Peer {
     /// Whom its certificate names, if it showed one.
     pub identity: Option<Identity>,
+    /// That certificate had ended when it connected; it is good for the next one only.
+    pub is_expired: bool,
     /// Where it is.
     pub addr: SocketAddr,
     /// The end of the session that was opened on this connection, which ends soon after it.
@@ -33,9 +35,20 @@ impl Peer {
         request.extensions().get().ok_or_else(|| Status::internal("a request without a connection"))
     }
 
-    /// The member node that calls. A node that was removed is told so until its certificate ends;
-    /// after that, no more than that it is not known.
+    /// The member node that calls, with a certificate that has not ended.
     pub(super) fn member(&self, view: &View) -> Result<NodeId, Status> {
+        let node = self.renewing_member(view)?;
+        if self.is_expired {
+            return Err(Status::permission_denied(format!(
+                "the certificate of node {node} has expired, and can only be renewed"
+            )));
+        }
+        Ok(node)
+    }
+
+    /// The member node that calls for its next certificate. A node that was removed is told so until its certificate ends;
+    /// after that, no more than that it is not known.
+    pub(super) fn renewing_member(&self, view: &View) -> Result<NodeId, Status> {
         let cluster = cluster(view)?;
         let identity = self.identity.as_ref();
         let identity = identity.ok_or_else(|| {
@@ -116,10 +129,18 @@ mod tests {
             cluster: cluster.into(),
             not_after: 0,
         };
-        let peer = |identity| Peer { identity, addr, carries: Arc::new(watch::Sender::new(None)) };
+        let peer = |identity| Peer {
+            identity,
+            is_expired: false,
+            addr,
+            carries: Arc::new(watch::Sender::new(None)),
+        };
         let known = peer(Some(identity(node, cluster.id.as_str())));
         let unknown = peer(Some(identity(NodeId::derive([9; 17]), cluster.id.as_str())));
         assert_eq!(known.member(&view).ok(), Some(node));
+        let expired = Peer { is_expired: true, ..known.clone() };
+        assert_eq!(expired.renewing_member(&view).ok(), Some(node));
+        assert_eq!(code(&expired, &view), Some(Code::PermissionDenied));
         assert_eq!(code(&peer(None), &view), Some(Code::PermissionDenied));
         let foreign = peer(Some(identity(node, "another")));
         assert_eq!(code(&foreign, &view), Some(Code::PermissionDenied));

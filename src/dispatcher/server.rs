@@ -71,7 +71,8 @@ pub(super) async fn serve(manager: &Manager, lead: &Arc<Lead>, listener: TcpList
         match accepted {
             Ok((stream, addr)) => {
                 let (lead, routes) = (lead.clone(), routes.clone());
-                let connection = Connection { lead, routes, places: places.clone(), addr };
+                let (manager, places) = (manager.clone(), places.clone());
+                let connection = Connection { manager, lead, routes, places, addr };
                 connections.spawn(connection.run(stream, place));
             }
             Err(error) => {
@@ -96,6 +97,7 @@ struct Places {
 }
 
 struct Connection {
+    manager: Manager,
     lead: Arc<Lead>,
     routes: axum::Router,
     places: Arc<Places>,
@@ -161,7 +163,12 @@ impl Connection {
                 let leaf = certificates.and_then(|chain| chain.first());
                 let identity = leaf.and_then(|leaf| Identity::of_certificate(leaf));
                 let carries = Arc::new(watch::Sender::new(None));
-                Some((stream, Peer { identity, addr: self.addr, carries }))
+                let now = self.manager.clock().now().unix_seconds();
+                let is_expired = identity.as_ref().is_some_and(|identity| identity.not_after < now);
+                if is_expired {
+                    tracing::warn!(addr = %self.addr, "a node comes with an expired certificate");
+                }
+                Some((stream, Peer { identity, is_expired, addr: self.addr, carries }))
             }
             // The other side sees success first and learns of a rejected certificate later, so this
             // line is where to look.

@@ -26,6 +26,8 @@ pub const HEARTBEAT_PERIOD_MIN: Nanoseconds = 1_000_000_000;
 pub const NODE_CERT_EXPIRY_DEFAULT: Nanoseconds = 90 * 24 * 3600 * 1_000_000_000;
 /// The shortest life of a node certificate that is accepted: 1 hour.
 pub const NODE_CERT_EXPIRY_MIN: Nanoseconds = 3600 * 1_000_000_000;
+/// The longest that a node may renew its certificate after it has ended, in seconds: 90 days.
+pub const EXPIRED_GRACE_MAX: i64 = 90 * 24 * 3600;
 /// Where overlay networks get their addresses when `init` says nothing.
 pub const ADDRESS_POOL_DEFAULT: &str = "10.0.0.0/8";
 /// Prefix length of an overlay network's subnet when `init` says nothing.
@@ -45,6 +47,12 @@ pub struct Cluster {
     /// Root certificates that nodes trust, PEM with LF line ends. The token digest is over exactly
     /// these bytes. The signing key is a payload of its own, sealed.
     pub root_ca: String,
+    /// The root that is to take the place of this one, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_rotation: Option<RootRotation>,
+    /// The root, signed by the one before it, PEM: who trusts that one still believes this manager.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cross_signed: String,
     /// Subject and public key of the root, for the API.
     pub tls_info: super::node::TlsInfo,
     /// The secret parts of the join tokens.
@@ -71,6 +79,18 @@ pub struct Cluster {
     /// seconds since 1970; after it the entry is of no use.
     #[serde(default)]
     pub barred: BTreeMap<NodeId, i64>,
+}
+
+/// A root certificate on its way. All that is issued from the beginning on is signed with its key; it
+/// takes the place of the one before once every node has such a certificate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RootRotation {
+    /// The new root, PEM.
+    pub root_ca: String,
+    /// The same, signed by the root before it, PEM.
+    pub cross_signed: String,
+    /// What the API says of the new root.
+    pub tls_info: super::node::TlsInfo,
 }
 
 /// How far it is with the key that only users know. A new one takes effect once a user has seen it:

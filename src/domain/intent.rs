@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::actor::Actor;
 use super::audit::Note;
 use super::change::{Key, SealedData};
-use super::cluster::{Cluster, ClusterSpec};
+use super::cluster::{Cluster, ClusterSpec, RootRotation};
 use super::config::ConfigSpec;
 use super::id::{ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId};
 use super::meta::Version;
@@ -188,6 +188,8 @@ pub enum Intent {
     },
     /// The manager, once at start: nothing is known of any node.
     ForgetSessions,
+    /// The manager: a new root takes its place, if every node has a certificate of it.
+    FinishRootRotation,
     /// The manager: new network keys, if they are due.
     RotateNetworkKeys,
     /// The manager, once at start: a swarm from before there were networks gets its first ones.
@@ -250,6 +252,17 @@ pub struct SwarmUpdate {
     pub manager_secret: Option<String>,
     /// Make a new key of autolock, if that is on.
     pub rotate_unlock_key: bool,
+    /// The root that is to take the place of the present one.
+    pub new_root: Option<Box<NewRoot>>,
+}
+
+/// A root certificate that was made, and its key.
+#[derive(Debug, Clone)]
+pub struct NewRoot {
+    /// The certificate, and the same signed by the root before it.
+    pub rotation: RootRotation,
+    /// Its signing key.
+    pub signing_key: SealedData,
 }
 
 /// A sealed payload and what may be known of it.
@@ -297,7 +310,10 @@ impl Intent {
         };
         let only_if_changed = matches!(
             self,
-            Intent::ForgetSessions | Intent::RotateNetworkKeys | Intent::ProvideNetworks
+            Intent::ForgetSessions
+                | Intent::RotateNetworkKeys
+                | Intent::ProvideNetworks
+                | Intent::FinishRootRotation
         );
         let detail = match self {
             Intent::LoseNodes { nodes } => {
@@ -337,6 +353,7 @@ impl Intent {
             | Intent::LeaveSwarm
             | Intent::LoseNodes { .. }
             | Intent::ForgetSessions
+            | Intent::FinishRootRotation
             | Intent::RotateNetworkKeys
             | Intent::ProvideNetworks
             | Intent::ReportTasks { .. } => return (None, ""),
@@ -370,6 +387,7 @@ impl Intent {
             Intent::RegisterNode { .. } => "node register",
             Intent::LoseNodes { .. } => "node lost",
             Intent::ForgetSessions => "sessions forget",
+            Intent::FinishRootRotation => "root rotation finish",
             Intent::RotateNetworkKeys => "network keys rotate",
             Intent::ProvideNetworks => "networks provide",
             Intent::ReportTasks { .. } => "task report",

@@ -1,5 +1,7 @@
 //! `/swarm`: init, inspect, update with token rotation, leave.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
@@ -42,7 +44,7 @@ pub(super) struct SwarmAnswer<'a> {
     updated_at: Timestamp,
     spec: &'a ClusterSpec,
     #[serde(rename = "TLSInfo")]
-    tls_info: &'a TlsInfo,
+    tls_info: Cow<'a, TlsInfo>,
     root_rotation_in_progress: bool,
     default_addr_pool: &'a [String],
     subnet_size: u32,
@@ -59,8 +61,15 @@ impl<'a> From<&'a Cluster> for SwarmAnswer<'a> {
             created_at: cluster.meta.created_at,
             updated_at: cluster.meta.updated_at,
             spec: &cluster.spec,
-            tls_info: &cluster.tls_info,
-            root_rotation_in_progress: false,
+            tls_info: match &cluster.root_rotation {
+                None => Cow::Borrowed(&cluster.tls_info),
+                // Trusted is the root before still, and issued is by the new one.
+                Some(rotation) => Cow::Owned(TlsInfo {
+                    trust_root: cluster.root_ca.clone(),
+                    ..rotation.tls_info.clone()
+                }),
+            },
+            root_rotation_in_progress: cluster.root_rotation.is_some(),
             default_addr_pool: &cluster.default_addr_pool,
             subnet_size: cluster.subnet_size,
             data_path_port: cluster.data_path_port,
@@ -208,6 +217,7 @@ pub(super) async fn update(
         worker_secret: rotate_worker.then(|| api.manager.make_join_secret()),
         manager_secret: rotate_manager.then(|| api.manager.make_join_secret()),
         rotate_unlock_key,
+        new_root: None,
     };
     api.manager.update_swarm(actor, update).await?;
     Ok(empty(StatusCode::OK))

@@ -41,6 +41,22 @@ impl Manager {
     pub async fn update_swarm(
         &self,
         actor: Actor,
+        mut update: SwarmUpdate,
+    ) -> Result<Applied, Refusal> {
+        self.prepare_root(&mut update)?;
+        let has_new_root = update.new_root.is_some();
+        let applied = self.update_and_relock(actor, update).await?;
+        let lead = self.inner.lead.borrow().clone();
+        if let Some(lead) = lead.filter(|_| has_new_root) {
+            self.switch_root(&lead).await;
+            tracing::info!("a new root certificate is on its way");
+        }
+        Ok(applied)
+    }
+
+    async fn update_and_relock(
+        &self,
+        actor: Actor,
         update: SwarmUpdate,
     ) -> Result<Applied, Refusal> {
         let stays_locked = update.spec.encryption_config.auto_lock_managers;
@@ -103,6 +119,7 @@ mod tests {
             worker_secret: None,
             manager_secret: None,
             rotate_unlock_key: rotate,
+            new_root: None,
         };
         manager.update_swarm(client(), update).await.expect("the version is right");
     }

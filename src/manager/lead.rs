@@ -1,15 +1,15 @@
 //! Leading: what starts when there is a swarm, and stops with it.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::Manager;
 use super::driver::Driver;
+use super::{Manager, root};
 use crate::ca::root::{CaError, Root};
 use crate::ca::token;
 use crate::domain::actor::Actor;
@@ -55,7 +55,7 @@ pub struct SwarmWish {
 
 /// A lead of a swarm by this process.
 pub struct Lead {
-    root: Root,
+    root: RwLock<Arc<Root>>,
     /// The listening socket of the nodes' door, until the door takes it.
     listener: Mutex<Option<TcpListener>>,
     pub(super) tls: watch::Sender<Arc<ServerConfig>>,
@@ -67,8 +67,12 @@ pub struct Lead {
 
 impl Lead {
     /// The root that signs.
-    pub fn root(&self) -> &Root {
-        &self.root
+    pub fn root(&self) -> Arc<Root> {
+        self.root.read().expect("a root is never left half put").clone()
+    }
+
+    pub(super) fn set_root(&self, root: Arc<Root>) {
+        *self.root.write().expect("a root is never left half put") = root;
     }
 
     /// The listening socket of the nodes' door; the first caller gets it.
@@ -118,7 +122,7 @@ impl Manager {
         let Some(cluster) = view.cluster() else { return Ok(()) };
         let key = Key::Cluster(cluster.id);
         let payload = self.inner.store.payload(key).await.map_err(StartError::Key)?;
-        let root = Root::load(&cluster.root_ca, &payload.ok_or(StartError::NoKey)?)?;
+        let root = root::load(cluster, &payload.ok_or(StartError::NoKey)?)?;
         let listener = listen(&cluster.listen_addr)?;
         self.submit(Actor::Manager, Intent::ForgetSessions).await?;
         self.submit(Actor::Manager, Intent::ProvideNetworks).await?;
@@ -133,7 +137,14 @@ impl Manager {
     pub async fn init_swarm(&self, actor: Actor, wish: SwarmWish) -> Result<NodeId, Refusal> {
         let now = self.clock().now();
         let internal = |error: CaError| Refusal::front(Reason::Unknown, error.to_string());
-        let root = Root::make(now).map_err(internal)?;
+        let mut wish = wish;
+        let own = root::supplied(&wish.spec.ca_config, now)?;
+        let ca = &mut wish.spec.ca_config;
+        (ca.signing_ca_cert, ca.signing_ca_key) = (String::new(), String::new());
+        let root = match own {
+            Some(root) => root,
+            None => Root::make(now).map_err(internal)?,
+        };
         let node_id = NodeId::make(self.entropy());
         let is_autolocked = wish.spec.encryption_config.auto_lock_managers;
         let cluster = Cluster {
@@ -141,6 +152,8 @@ impl Manager {
             meta: Default::default(),
             spec: wish.spec,
             root_ca: root.pem().to_owned(),
+            root_rotation: None,
+            cross_signed: String::new(),
             tls_info: root.tls_info().map_err(internal)?,
             join_secrets: token::make_secrets(self.entropy()),
             manager: node_id,
@@ -197,9 +210,9 @@ impl Manager {
         listener: TcpListener,
     ) -> Result<(), CaError> {
         let ended = self.inner.stop.child_token();
-        let tls = watch::Sender::new(self.own_tls(cluster.id, cluster.manager, &root)?);
+        let tls = watch::Sender::new(self.own_tls(cluster, &root)?);
         let lead = Arc::new(Lead {
-            root,
+            root: RwLock::new(Arc::new(root)),
             listener: Mutex::new(Some(listener)),
             tls,
             ended: ended.clone(),
@@ -214,7 +227,8 @@ impl Manager {
         loops.spawn(driver.run(ended.clone()));
         loops.spawn(self.clone().watch_nodes(ended.clone()));
         loops.spawn(self.inner.logs.clone().watch(self.inner.store.clone(), ended.clone()));
-        loops.spawn(self.clone().keep_fresh(cluster.id, cluster.manager, lead.clone()));
+        loops.spawn(self.clone().keep_fresh(lead.clone()));
+        loops.spawn(self.clone().watch_root(lead.clone()));
         self.inner.lead.send_replace(Some(lead));
         Ok(())
     }
@@ -292,7 +306,12 @@ fn manager_node(
             role: NodeRole::Manager,
             availability,
         },
-        description: Some(NodeDescription { hostname, platform, ..Default::default() }),
+        description: Some(NodeDescription {
+            hostname,
+            platform,
+            tls_info: cluster.tls_info.clone(),
+            ..Default::default()
+        }),
         status: NodeStatus {
             state: NodeState::Down,
             message: "no engine is attached to this manager".into(),

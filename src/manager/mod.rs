@@ -16,13 +16,16 @@ mod driver;
 mod lead;
 mod logs;
 mod renewal;
+mod root;
 mod sessions;
 mod submit;
 
 #[cfg(test)]
 pub(crate) mod fixture;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +36,7 @@ pub use logs::{Listening, Logs, Publication, Reader, SUBSCRIPTIONS_MAX, UnknownS
 pub use sessions::{Session, SessionError, Sessions};
 
 use crate::ca::token;
-use crate::domain::cluster::JoinTokens;
+use crate::domain::cluster::{EXPIRED_GRACE_MAX, JoinTokens};
 use crate::domain::id::Entropy;
 use crate::domain::log::{Options, Subject};
 use crate::domain::refusal::Refusal;
@@ -63,6 +66,8 @@ struct Inner {
     one_time: OneTime,
     attempts: attempts::Attempts,
     policy: RwLock<Arc<Policy>>,
+    /// Seconds for which a node may renew its certificate after that has ended.
+    expired_grace: AtomicU64,
     /// The present lead; `None` outside a swarm. Every loop that belongs to one ends with it.
     lead: watch::Sender<Option<Arc<Lead>>>,
     stop: CancellationToken,
@@ -88,6 +93,7 @@ impl Manager {
             one_time: OneTime::default(),
             attempts: attempts::Attempts::default(),
             policy: RwLock::default(),
+            expired_grace: AtomicU64::default(),
             lead: watch::Sender::new(None),
             stop,
             loops: tokio_util::task::TaskTracker::new(),
@@ -142,6 +148,17 @@ impl Manager {
     /// this one.
     pub fn set_policy(&self, policy: Policy) {
         *self.inner.policy.write().expect("a policy is never left half put") = Arc::new(policy);
+    }
+
+    /// How long a node may renew its certificate after that has ended.
+    pub fn expired_grace(&self) -> Duration {
+        Duration::from_secs(self.inner.expired_grace.load(Ordering::Relaxed))
+    }
+
+    /// Sets that, for leads that begin from now on; 90 days at most.
+    pub fn set_expired_grace(&self, grace: Duration) {
+        let seconds = grace.as_secs().min(EXPIRED_GRACE_MAX.unsigned_abs());
+        self.inner.expired_grace.store(seconds, Ordering::Relaxed);
     }
 
     /// The present lead, now and whenever it changes.

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 
-use super::{Lead, Manager};
+use super::{Lead, Manager, root};
 use crate::ca::issue::Holder;
 use crate::ca::root::{CaError, Root};
 use crate::ca::tls;
 use crate::domain::actor::Actor;
-use crate::domain::id::{ClusterId, NodeId};
+use crate::domain::cluster::Cluster;
 use crate::domain::intent::Intent;
 use crate::domain::node::NodeRole;
 use crate::domain::time::Nanoseconds;
@@ -28,17 +28,20 @@ impl Manager {
     /// The root cannot sign.
     pub(super) fn own_tls(
         &self,
-        cluster: ClusterId,
-        node: NodeId,
+        cluster: &Cluster,
         root: &Root,
     ) -> Result<Arc<ServerConfig>, CaError> {
-        let holder = Holder { cluster, node, role: NodeRole::Manager };
-        let (chain, key) = root.issue_own(holder, self.clock().now(), OWN_LIFE)?;
-        tls::server_config(&chain, &key, root.pem())
+        let holder = Holder { cluster: cluster.id, node: cluster.manager, role: NodeRole::Manager };
+        let (mut chain, key) = root.issue_own(holder, self.clock().now(), OWN_LIFE)?;
+        if cluster.root_rotation.is_none() {
+            // A node that was away when a rotation ended trusts the root before still.
+            chain += &cluster.cross_signed;
+        }
+        tls::server_config(&chain, &key, &root::trusted(cluster), self.expired_grace())
     }
 
     /// Renews what is due, until the lead ends.
-    pub(super) async fn keep_fresh(self, cluster: ClusterId, node: NodeId, lead: Arc<Lead>) {
+    pub(super) async fn keep_fresh(self, lead: Arc<Lead>) {
         let mut own_due = self.clock().now().plus(OWN_LIFE / 2);
         loop {
             // At once for the network keys: the manager may have been away.
@@ -51,7 +54,9 @@ impl Manager {
             if now < own_due {
                 continue;
             }
-            match self.own_tls(cluster, node, lead.root()) {
+            let view = self.view();
+            let Some(cluster) = view.cluster() else { continue };
+            match self.own_tls(cluster, &lead.root()) {
                 Ok(config) => {
                     lead.tls.send_replace(config);
                     own_due = now.plus(OWN_LIFE / 2);

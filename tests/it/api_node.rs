@@ -12,8 +12,9 @@ fn the_managers_node_is_shown() {
     let host = client.get("/info").json()["Name"].clone();
     let host = host.as_str().expect("a name");
     let arch = std::env::consts::ARCH;
+    let trust = &client.get("/swarm").json()["TLSInfo"];
     let shown = format!(
-        r#"{{"ID":"<id>","Version":{{"Index":0}},"CreatedAt":"<ts>","UpdatedAt":"<ts>","Spec":{{"Labels":{{}},"Role":"manager","Availability":"active"}},"Description":{{"Hostname":"{host}","Platform":{{"Architecture":"{arch}","OS":"linux"}},"Resources":{{}},"Engine":{{}},"TLSInfo":{{}}}},"Status":{{"State":"down","Message":"no engine is attached to this manager","Addr":"127.0.0.1"}},"ManagerStatus":{{"Leader":true,"Reachability":"reachable","Addr":"{addr}"}}}}"#
+        r#"{{"ID":"<id>","Version":{{"Index":0}},"CreatedAt":"<ts>","UpdatedAt":"<ts>","Spec":{{"Labels":{{}},"Role":"manager","Availability":"active"}},"Description":{{"Hostname":"{host}","Platform":{{"Architecture":"{arch}","OS":"linux"}},"Resources":{{}},"Engine":{{}},"TLSInfo":{trust}}},"Status":{{"State":"down","Message":"no engine is attached to this manager","Addr":"127.0.0.1"}},"ManagerStatus":{{"Leader":true,"Reachability":"reachable","Addr":"{addr}"}}}}"#
     );
     let list = client.get("/nodes");
     assert_eq!(masked(&list.text()), format!("[{shown}]\n"));

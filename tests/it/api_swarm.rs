@@ -26,6 +26,7 @@ fn init_is_refused_in_the_engines_words() {
     let data_path = "data path address must be a non-zero IP address or network interface (without a \
         port number)";
     let settings = "error updating cluster settings: rpc error: code = InvalidArgument desc = ";
+    let invalid = "rpc error: code = InvalidArgument desc = ";
     let hour = "minimum certificate expiry time is: 1h0m0s";
     let negative = "heartbeat time period cannot be a negative duration";
     let ca = |change: Value| json!({"Spec": {"CAConfig": change}});
@@ -60,7 +61,7 @@ fn init_is_refused_in_the_engines_words() {
             init(ca(json!({"ExternalCAs": [{"Protocol": "cfssl", "URL": "https://x"}]})))
                 .fails(501, "certificate authorities outside of the swarm are not supported"),
             init(ca(json!({"SigningCACert": "x"})))
-                .fails(501, "a root certificate of your own is not supported yet"),
+                .fails(400, format!("{invalid}a root certificate and its key have to be given together")),
             // None of these has left half a swarm behind.
             get("/swarm").fails(503, NO_SWARM),
             post("/swarm/join", &json!({})).fails(400, "at least 1 RemoteAddr is required to join"),
@@ -196,9 +197,6 @@ fn updates_are_refused_in_the_engines_words() {
                 .fails(400, "invalid protocol: \"zz\""),
             update("version=0", json!({}))
                 .fails(500, "rpc error: code = Unknown desc = update out of sequence"),
-            // Not built: replacing the root.
-            update(&now, ca(json!({"ForceRotate": 1})))
-                .fails(501, "rotating the root certificate is not supported yet"),
         ],
     );
     assert_eq!(client.get("/swarm").json(), before);

@@ -61,6 +61,7 @@ fn is_for_clients(intent: &Intent) -> bool {
         | Intent::RegisterNode { .. }
         | Intent::LoseNodes { .. }
         | Intent::ForgetSessions
+        | Intent::FinishRootRotation
         | Intent::RotateNetworkKeys
         | Intent::ProvideNetworks
         | Intent::ReportTasks { .. }

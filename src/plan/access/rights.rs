@@ -92,6 +92,7 @@ pub fn check(
         | Intent::RegisterNode { .. }
         | Intent::LoseNodes { .. }
         | Intent::ForgetSessions
+        | Intent::FinishRootRotation
         | Intent::RotateNetworkKeys
         | Intent::ProvideNetworks
         | Intent::ReportTasks { .. }

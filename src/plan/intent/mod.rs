@@ -7,12 +7,15 @@ mod network;
 mod node;
 mod payload;
 mod report;
+mod root;
 mod secret;
 mod service;
 pub mod service_network;
 pub mod service_spec;
 mod swarm;
 mod template;
+
+pub use root::{is_ready as is_root_ready, under_way as root_rotation_under_way};
 
 use super::Context;
 use crate::domain::change::Change;
@@ -62,6 +65,7 @@ pub fn decide(view: &View, intent: Intent, ctx: Context<'_>) -> Result<Vec<Chang
         Intent::RemoveNode { id, force } => node::remove(view, id, force, ctx),
         Intent::InitSwarm(new) => swarm::init(view, *new, ctx),
         Intent::UpdateSwarm(update) => swarm::update(view, *update),
+        Intent::FinishRootRotation => Ok(root::finish(view)),
         Intent::ShowUnlockKey => swarm::show_unlock_key(view),
         Intent::LeaveSwarm => swarm::leave(view),
         Intent::RotateNetworkKeys => Ok(swarm::rotate_network_keys(view, ctx)),

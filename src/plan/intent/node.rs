@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::domain::change::{Change, Key};
+use crate::domain::cluster::EXPIRED_GRACE_MAX;
 use crate::domain::id::NodeId;
 use crate::domain::meta::Version;
 use crate::domain::node::{
@@ -61,9 +62,11 @@ pub(super) fn remove(
     for task in view.tasks_of_node(id) {
         changes.extend(give_up(task, "Task belonged to a node that has been deleted", ctx));
     }
-    // Its certificate stays valid until it ends, so the node is barred by name until then.
+    // Its certificate is of use until it ends, and for a while after that: so long the node is barred by
+    // name.
     let mut cluster = (**cluster).clone();
-    cluster.barred.retain(|_, not_after| *not_after > ctx.now.unix_seconds());
+    let now = ctx.now.unix_seconds();
+    cluster.barred.retain(|_, not_after| not_after.saturating_add(EXPIRED_GRACE_MAX) > now);
     cluster.barred.insert(id, node.certificate.not_after);
     changes.push(cluster.into());
     Ok(changes)

@@ -1,6 +1,6 @@
 //! The swarm itself: init, update, leave.
 
-use super::network;
+use super::{network, root};
 use crate::domain::change::{Change, Key};
 use crate::domain::cluster::{CLUSTER_NAME, ClusterSpec, NODE_CERT_EXPIRY_MIN};
 use crate::domain::intent::{NewSwarm, SwarmUpdate};
@@ -40,14 +40,12 @@ pub(super) fn init(view: &View, new: NewSwarm, ctx: Context<'_>) -> Result<Vec<C
 pub(super) fn update(view: &View, update: SwarmUpdate) -> Result<Vec<Change>, Refusal> {
     let cluster = view.require_cluster()?;
     check(&update.spec)?;
-    if update.spec.ca_config.force_rotate != cluster.spec.ca_config.force_rotate {
-        return Err(not_built("rotating the root certificate is not supported yet"));
-    }
     if update.version != cluster.meta.version {
         return Err(Refusal::out_of_sequence());
     }
     let had_lock = cluster.spec.encryption_config.auto_lock_managers;
     let has_lock = update.spec.encryption_config.auto_lock_managers;
+    let before = cluster;
     let mut cluster = (**cluster).clone();
     cluster.autolock.wanted += u64::from(has_lock && (!had_lock || update.rotate_unlock_key));
     if !has_lock {
@@ -61,7 +59,11 @@ pub(super) fn update(view: &View, update: SwarmUpdate) -> Result<Vec<Change>, Re
     if let Some(secret) = update.manager_secret {
         cluster.join_secrets.manager = secret;
     }
-    Ok(vec![cluster.into()])
+    match update.new_root {
+        None => Ok(vec![cluster.into()]),
+        Some(_) if before.root_rotation.is_some() => Err(root::under_way()),
+        Some(new) => Ok(root::begin(view, cluster, *new)),
+    }
 }
 
 /// A user has seen the key of autolock that was asked for last, which is about to take effect.
@@ -113,9 +115,6 @@ fn check(spec: &ClusterSpec) -> Result<(), Refusal> {
     }
     if spec.dispatcher.heartbeat_period < 0 {
         return Err(Refusal::invalid("heartbeat time period cannot be a negative duration"));
-    }
-    if !spec.ca_config.signing_ca_cert.is_empty() || !spec.ca_config.signing_ca_key.is_empty() {
-        return Err(not_built("a root certificate of your own is not supported yet"));
     }
     Ok(())
 }

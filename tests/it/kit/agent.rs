@@ -169,6 +169,20 @@ impl Member {
         })
     }
 
+    /// What an engine says of its trust: its root, and who signed its own certificate.
+    fn tls_info(&self) -> proto::NodeTlsInfo {
+        let text = self.credentials.chain.clone() + &self.root;
+        let blocks = x509_parser::pem::Pem::iter_from_buffer(text.as_bytes());
+        let ders: Vec<Vec<u8>> = blocks.map(|block| block.expect("a PEM text").contents).collect();
+        let parsed = |der| x509_parser::parse_x509_certificate(der).expect("a certificate").1;
+        let (leaf, issuer) = (parsed(&ders[0]), parsed(&ders[1]));
+        proto::NodeTlsInfo {
+            trust_root: self.root.clone().into_bytes(),
+            cert_issuer_subject: leaf.issuer().as_raw().to_vec(),
+            cert_issuer_public_key: issuer.public_key().raw.to_vec(),
+        }
+    }
+
     /// Opens a session and does what it is told.
     pub fn start(&self) -> Agent {
         self.open(&Habits::default()).expect("a session")
@@ -265,7 +279,7 @@ impl Agent {
         let dial = habits.dial.clone().unwrap_or_else(|| member.dial());
         let channel = dial.channel().await.map_err(unreachable)?;
         let mut client = DispatcherClient::new(channel.clone());
-        let description = Some(describe(&habits.hostname));
+        let description = Some(describe(&habits.hostname, &member));
         let request = SessionRequest { description, session_id: habits.session_id };
         let mut messages = client.session(request).await?.into_inner();
         let first = messages.message().await?;
@@ -476,7 +490,7 @@ async fn next<T>(messages: &mut Streaming<T>) -> Result<T, Status> {
     messages.message().await?.ok_or_else(|| Status::new(Code::Ok, "the stream ended"))
 }
 
-fn describe(hostname: &str) -> proto::NodeDescription {
+fn describe(hostname: &str, member: &Member) -> proto::NodeDescription {
     let platform = proto::Platform { architecture: "x86_64".into(), os: "linux".into() };
     let resources =
         proto::Resources { nano_cpus: 8_000_000_000, memory_bytes: 16 << 30, generic: Vec::new() };
@@ -486,6 +500,7 @@ fn describe(hostname: &str) -> proto::NodeDescription {
         platform: Some(platform),
         resources: Some(resources),
         engine: Some(engine),
+        tls_info: Some(member.tls_info()),
         ..Default::default()
     }
 }

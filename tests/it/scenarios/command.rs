@@ -304,6 +304,7 @@ impl World {
             worker_secret: None,
             manager_secret: None,
             rotate_unlock_key: false,
+            new_root: None,
         };
         self.client(Intent::UpdateSwarm(Box::new(update)))
     }
