@@ -3,6 +3,7 @@
 
 mod core;
 mod policy;
+mod recovery;
 mod system;
 mod upkeep;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use self::core::Cores;
+pub use recovery::{Moved, Recovered, look_at, unpack};
 pub use system::{SystemClock, SystemEntropy};
 
 use crate::config::Config;

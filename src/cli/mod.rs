@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod audit;
+mod backup;
 mod client;
 mod healthcheck;
 mod key;
@@ -8,6 +9,8 @@ mod keys;
 mod logging;
 mod openapi;
 mod process;
+mod recovery;
+mod restore;
 mod serve;
 mod up;
 
@@ -49,6 +52,10 @@ enum Command {
     Keys(keys::Args),
     /// Read or check the audit of a running purser
     Audit(audit::Args),
+    /// Make a backup of a running purser, or check one
+    Backup(backup::Args),
+    /// Make a store from a backup
+    Restore(restore::Args),
     /// Print the API document
     Openapi,
 }
@@ -63,6 +70,8 @@ pub fn run() -> ExitCode {
         Command::Key(args) => key::run(args),
         Command::Keys(args) => keys::run(args),
         Command::Audit(args) => audit::run(args),
+        Command::Backup(args) => backup::run(args),
+        Command::Restore(args) => restore::run(args),
         Command::Openapi => openapi::run(),
     };
     match done {

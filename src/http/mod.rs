@@ -15,6 +15,7 @@
 mod address;
 mod attach;
 mod audit;
+mod backup;
 mod client;
 mod config;
 mod context;

@@ -14,8 +14,8 @@ use utoipa_axum::routes;
 use super::context::Api;
 use super::error::{ErrorResponse, json};
 use super::{
-    audit, config, events, keys, logs, network, node, passthrough, secret, service, swarm, system,
-    task,
+    audit, backup, config, events, keys, logs, network, node, passthrough, secret, service, swarm,
+    system, task,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -83,6 +83,7 @@ fn list() -> OpenApiRouter<Api> {
         .routes(routes!(keys::rotate))
         .routes(routes!(audit::read))
         .routes(routes!(audit::verify))
+        .routes(routes!(backup::make))
         .routes(routes!(system::livez))
         .routes(routes!(system::readyz))
         .routes(routes!(document_route))

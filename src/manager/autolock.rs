@@ -21,9 +21,13 @@ impl Manager {
     /// # Errors
     /// There is no swarm, or the store fails.
     pub async fn unlock_key(&self, actor: Actor) -> Result<Zeroizing<String>, Refusal> {
+        let _alone = self.inner.showing_key.lock().await;
         let view = self.view();
         let cluster = view.require_cluster()?;
-        if cluster.autolock.is_due() {
+        // A restored store is not locked, whatever it says.
+        let is_on = cluster.spec.encryption_config.auto_lock_managers;
+        let is_locked = || self.inner.store.keyring().autolock_key().is_some();
+        if cluster.autolock.is_due() || is_on && !is_locked() {
             let mut bytes = [0; 32];
             self.entropy().fill(Stream::Key, &mut bytes);
             let key = UnlockKey::autolock(bytes);

@@ -11,6 +11,7 @@
 
 mod attempts;
 mod autolock;
+mod backup;
 mod certificates;
 mod driver;
 mod lead;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use backup::{Header as BackupHeader, ReadError as BackupError, read as read_backup};
 pub use certificates::OneTime;
 pub use lead::{Lead, StartError, SwarmWish};
 pub use logs::{Listening, Logs, Publication, Reader, SUBSCRIPTIONS_MAX, UnknownSubscription};
@@ -66,6 +68,8 @@ struct Inner {
     one_time: OneTime,
     attempts: attempts::Attempts,
     policy: RwLock<Arc<Policy>>,
+    /// Held while a key of autolock is made for a user, so that two users see the same.
+    showing_key: tokio::sync::Mutex<()>,
     /// Seconds for which a node may renew its certificate after that has ended.
     expired_grace: AtomicU64,
     /// The present lead; `None` outside a swarm. Every loop that belongs to one ends with it.
@@ -93,6 +97,7 @@ impl Manager {
             one_time: OneTime::default(),
             attempts: attempts::Attempts::default(),
             policy: RwLock::default(),
+            showing_key: tokio::sync::Mutex::new(()),
             expired_grace: AtomicU64::default(),
             lead: watch::Sender::new(None),
             stop,

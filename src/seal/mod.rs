@@ -17,6 +17,7 @@
 
 pub mod secret;
 
+pub mod age;
 mod cipher;
 pub mod envelope;
 pub mod keyring;

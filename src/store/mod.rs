@@ -27,6 +27,7 @@
 //! will stand behind [`log::Log`].
 
 pub mod audit;
+mod backup;
 mod codec;
 mod draft;
 pub mod log;
@@ -40,7 +41,8 @@ use std::sync::{Arc, RwLock};
 
 use tokio::sync::{broadcast, mpsc};
 
-pub use open::{Config, OpenError, Unlock, forget, open};
+pub use backup::{Snapshot, SnapshotError};
+pub use open::{Config, FILE, LOG_FILES, OpenError, Unlock, forget, lock, open};
 pub use write::{Applied, Decision, Told, WriteError};
 
 use crate::domain::actor::Actor;
@@ -316,6 +318,11 @@ impl Store {
     /// None has one, or one fails.
     pub fn provided_key(&self) -> Result<UnlockKey, UnlockError> {
         self.inner.providers.first(&self.inner.salt)
+    }
+
+    /// Names the store.
+    pub fn id(&self) -> &str {
+        self.inner.keyring.store()
     }
 
     /// The keys, for fingerprints.

@@ -33,6 +33,11 @@ use crate::seal::unlock::{Providers, Salt, UnlockError, UnlockKey};
 const MIGRATIONS: &[(i64, &str, &str)] =
     &[(1, "store", include_str!("../../migrations/0001_store.sql"))];
 
+/// The database's file within its directory.
+pub const FILE: &str = "purser.db";
+/// What the database keeps beside it while it is open, and after a crash.
+pub const LOG_FILES: [&str; 2] = ["purser.db-wal", "purser.db-shm"];
+
 /// Where the store lies.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -118,7 +123,7 @@ pub async fn open(
     stop: CancellationToken,
 ) -> Result<(Store, JoinHandle<()>), OpenError> {
     let lock = lock(&config.data_dir)?;
-    let path = config.data_dir.join("purser.db");
+    let path = config.data_dir.join(FILE);
     let mut connection = options(&path).connect().await?;
     migrate(&mut connection).await?;
     let Unlock { providers, typed } = unlock;
@@ -174,7 +179,7 @@ pub async fn open(
 /// Another process has it, or a file cannot be removed.
 pub fn forget(config: &Config) -> Result<(), OpenError> {
     let _lock = lock(&config.data_dir)?;
-    for name in ["purser.db-wal", "purser.db-shm", "purser.db"] {
+    for name in LOG_FILES.into_iter().chain([FILE]) {
         let path = config.data_dir.join(name);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -187,7 +192,10 @@ pub fn forget(config: &Config) -> Result<(), OpenError> {
 }
 
 /// Takes the directory for this process alone, for as long as the file is open.
-fn lock(data_dir: &Path) -> Result<File, OpenError> {
+///
+/// # Errors
+/// Another process has it, or it cannot be made.
+pub fn lock(data_dir: &Path) -> Result<File, OpenError> {
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
     let io = |path: &Path| {
         let path = path.to_owned();

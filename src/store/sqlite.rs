@@ -80,6 +80,14 @@ impl Database {
         rows.iter().map(read).collect::<Result<_, _>>().map_err(LogError::Database)
     }
 
+    /// Copies all of it, as of the last commit, into a file that is not there yet.
+    pub(super) async fn copy(&self, to: &Path) -> Result<(), LogError> {
+        let mut connection = self.0.lock().await;
+        let connection = connection.as_mut().ok_or(LogError::Closed)?;
+        let copied = sqlx::query("VACUUM INTO ?").bind(to.display().to_string());
+        copied.execute(connection).await.map(|_| ()).map_err(LogError::Database)
+    }
+
     /// One that cannot be read.
     pub(super) fn closed() -> Database {
         Database(Arc::new(Mutex::new(None)))

@@ -80,6 +80,7 @@ mod node_task;
 mod node_tls;
 mod scenarios;
 mod store_at_rest;
+mod store_backup;
 mod store_crash;
 mod store_keys;
 mod store_open;

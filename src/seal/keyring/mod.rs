@@ -371,6 +371,16 @@ impl Keyring {
         self.install(keys, puts, Vec::new())
     }
 
+    /// The rows of the ring as they are under another lock key, for a copy of the store.
+    pub fn rows_under(&self, lock: UnlockKey, entropy: &dyn Entropy) -> Vec<KeyRow> {
+        self.keys().relocked(&self.store, lock, entropy).1
+    }
+
+    /// Names the store.
+    pub fn store(&self) -> &str {
+        &self.store
+    }
+
     /// Takes a change back that did not become durable.
     pub fn undo(&self, change: KeyChange) {
         *self.keys.write().expect("no writer of the keys panics") = change.before;
