@@ -16,17 +16,10 @@ CREATE TABLE keyring (
     sealed   BLOB    NOT NULL              -- the key, sealed under the lock key or a ring key
 ) STRICT;
 
--- The audit: the records of a batch in a row, by the number of the first.
-CREATE TABLE audit (
-    first    INTEGER PRIMARY KEY,
-    last     INTEGER NOT NULL,
-    key_id   INTEGER NOT NULL,             -- the key they are sealed with
-    sealed   BLOB    NOT NULL
-) STRICT;
-
 -- Row 0 is the head: its id names this store in everything it seals, its version is the index of
--- the last write, and it seals a keyed digest over all rows and both ends of the audit. An object has an even number, and its
--- payload the odd one behind it.
+-- the last write, and it seals a keyed digest over all rows and both ends of the audit. An object has
+-- an even number, and its payload the odd one behind it. Records of the audit lie among them, those of
+-- a batch in a row of kind 255: so they too are appended to the last page, in the same statement.
 CREATE TABLE objects (
     row      INTEGER PRIMARY KEY,
     kind     INTEGER NOT NULL,

@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 mod client;
+mod doctor;
 mod healthcheck;
 mod key;
 mod keys;
@@ -56,6 +57,8 @@ enum Command {
     Backup(backup::Args),
     /// Make a store from a backup
     Restore(restore::Args),
+    /// Say what of its promises this host lets purser keep
+    Doctor(doctor::Args),
     /// Print the API document
     Openapi,
 }
@@ -64,6 +67,10 @@ enum Command {
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
+        Command::Doctor(args) => match doctor::run(args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Up(args) => up::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Healthcheck(args) => healthcheck::run(args),

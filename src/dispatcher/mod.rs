@@ -25,6 +25,7 @@
 
 mod assignment_set;
 mod assignments;
+mod denials;
 mod feed;
 mod gossip;
 mod hub;

@@ -1,6 +1,7 @@
 //! Accepting connections: TLS, who is behind it, and HTTP/2 with whatever protocol was negotiated,
 //! or none.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +16,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use super::denials;
 use super::gossip::Introducer;
 use super::hub::Hub;
 use super::peer::Peer;
 use super::service;
 use crate::ca::identity::Identity;
+use crate::domain::audit::Outcome;
 use crate::manager::{Lead, Manager, SUBSCRIPTIONS_MAX};
 
 /// How long a connection may take to agree on TLS.
@@ -121,11 +124,19 @@ impl Connection {
             }
         };
         let outlived = outlived(peer.carries.subscribe());
-        let routes = self.routes.clone();
+        let (routes, manager) = (self.routes.clone(), self.manager.clone());
         let service =
             tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
                 request.extensions_mut().insert(peer.clone());
-                routes.clone().oneshot(request)
+                let (routes, manager, peer) = (routes.clone(), manager.clone(), peer.clone());
+                async move {
+                    let path = request.uri().path().to_owned();
+                    let answer = routes.oneshot(request).await?;
+                    if let Some((outcome, detail)) = denials::of_answer(&path, answer.headers()) {
+                        denials::tell(&manager, &peer, outcome, detail).await;
+                    }
+                    Ok::<_, Infallible>(answer)
+                }
             });
         let served = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -174,6 +185,10 @@ impl Connection {
             // line is where to look.
             Ok(Err(error)) => {
                 tracing::warn!(addr = %self.addr, %error, "a node's TLS handshake failed");
+                let carries = Arc::new(watch::Sender::new(None));
+                let peer = Peer { identity: None, is_expired: false, addr: self.addr, carries };
+                let detail = format!("TLS: {error}");
+                denials::tell(&self.manager, &peer, Outcome::Denied, detail).await;
                 None
             }
             Err(_) => {

@@ -119,6 +119,7 @@ impl Dispatcher for Calls {
             return Err(status(refusal));
         }
         tracing::info!(node = %node, session = %session.id, addr = %peer.addr, "session opened");
+        self.manager.forget_clock(node);
         self.introducer.make_way(ip).await;
         peer.carries.send_replace(Some(session.ended.clone()));
         let bell = self.hub.bell(node);
@@ -176,6 +177,11 @@ impl Dispatcher for Calls {
             if let Some(status) = reported {
                 reports.push(TaskReport { node, task: task.id, status });
             }
+        }
+        let offset =
+            |report: &TaskReport| report.status.timestamp.unix_seconds() - now.unix_seconds();
+        if let Some(offset) = reports.iter().map(offset).max() {
+            self.manager.note_clock(node, offset).await;
         }
         if !reports.is_empty() {
             let intent = Intent::ReportTasks { reports };

@@ -186,6 +186,13 @@ pub enum Intent {
         /// Which, each with the reason.
         nodes: Vec<(NodeId, String)>,
     },
+    /// The manager: how far the clock of a node is off, in words; nothing if it is not.
+    NoteClock {
+        /// Which.
+        id: NodeId,
+        /// The words.
+        message: String,
+    },
     /// The manager, once at start: nothing is known of any node.
     ForgetSessions,
     /// The manager: a new root takes its place, if every node has a certificate of it.
@@ -322,6 +329,7 @@ impl Intent {
                 nodes.join(", ")
             }
             Intent::RegisterNode { addr, .. } => addr.clone(),
+            Intent::NoteClock { message, .. } => message.clone(),
             _ => String::new(),
         };
         let name = name.to_owned();
@@ -345,7 +353,8 @@ impl Intent {
             | Intent::RemoveNode { id, .. }
             | Intent::AdmitNode { id, .. }
             | Intent::RenewCertificate { id, .. }
-            | Intent::RegisterNode { id, .. } => Key::Node(*id),
+            | Intent::RegisterNode { id, .. }
+            | Intent::NoteClock { id, .. } => Key::Node(*id),
             Intent::AttachNetwork { id, .. } | Intent::DetachNetwork { id, .. } => Key::Task(*id),
             Intent::InitSwarm(new) => Key::Cluster(new.cluster.id),
             Intent::UpdateSwarm(_)
@@ -386,6 +395,7 @@ impl Intent {
             Intent::RenewCertificate { .. } => "certificate renew",
             Intent::RegisterNode { .. } => "node register",
             Intent::LoseNodes { .. } => "node lost",
+            Intent::NoteClock { .. } => "clock note",
             Intent::ForgetSessions => "sessions forget",
             Intent::FinishRootRotation => "root rotation finish",
             Intent::RotateNetworkKeys => "network keys rotate",

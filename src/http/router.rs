@@ -84,6 +84,7 @@ fn list() -> OpenApiRouter<Api> {
         .routes(routes!(audit::read))
         .routes(routes!(audit::verify))
         .routes(routes!(backup::make))
+        .routes(routes!(system::metrics))
         .routes(routes!(system::livez))
         .routes(routes!(system::readyz))
         .routes(routes!(document_route))

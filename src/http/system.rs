@@ -8,7 +8,9 @@ use serde_json::{Value, json as value};
 use super::context::{API_MAX, API_MIN, Api, ApiInner};
 use super::error::{ErrorResponse, Failure, empty, json};
 use super::swarm::SwarmAnswer;
+use crate::domain::node::NodeState;
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::task_state::TaskState;
 
 /// Version of this program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -191,4 +193,44 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Failu
             Err(Failure(Refusal::front(Reason::Unavailable, "the store takes no more writes")))
         }
     }
+}
+
+/// Numbers for Prometheus
+#[utoipa::path(get, path = "/metrics", tag = "System", operation_id = "Metrics",
+    responses((status = 200, body = String, content_type = "text/plain")))]
+pub(super) async fn metrics(State(api): State<Api>) -> Response<Body> {
+    let view = api.manager.view();
+    let ready = view.nodes().filter(|node| node.status.state == NodeState::Ready).count();
+    let running = view.tasks().filter(|task| task.status.state == TaskState::Running).count();
+    let numbers: [(&str, &str, &str, u64); 9] = [
+        ("purser_locked", "gauge", "1 while users have the store locked.", view.is_locked().into()),
+        ("purser_nodes", "gauge", "Nodes of the swarm.", view.nodes().len() as u64),
+        ("purser_nodes_ready", "gauge", "Those that are ready.", ready as u64),
+        ("purser_services", "gauge", "Services.", view.services().len() as u64),
+        ("purser_tasks_running", "gauge", "Tasks that run.", running as u64),
+        ("purser_secrets", "gauge", "Secrets.", view.secrets().len() as u64),
+        ("purser_store_version", "counter", "Writes so far.", view.version().index),
+        (
+            "purser_audit_records_total",
+            "counter",
+            "Records of the audit so far.",
+            api.manager.store().audit_chain().last,
+        ),
+        (
+            "purser_node_denials_total",
+            "counter",
+            "What was denied to hosts and nodes since the start.",
+            api.manager.denials(),
+        ),
+    ];
+    let mut text = String::new();
+    for (name, kind, help, value) in numbers {
+        use std::fmt::Write as _;
+        write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n")
+            .expect("writing to a string cannot fail");
+    }
+    let mut response = Response::new(Body::from(text));
+    let plain = HeaderValue::from_static("text/plain; version=0.0.4");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response
 }

@@ -13,6 +13,7 @@ mod attempts;
 mod autolock;
 mod backup;
 mod certificates;
+mod clocks;
 mod driver;
 mod lead;
 mod logs;
@@ -24,6 +25,7 @@ mod submit;
 #[cfg(test)]
 pub(crate) mod fixture;
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -66,7 +68,11 @@ struct Inner {
     sessions: Sessions,
     logs: Logs,
     one_time: OneTime,
+    clocks: clocks::Clocks,
     attempts: attempts::Attempts,
+    /// Who was denied something of late, and how often anybody was.
+    denied: attempts::Attempts,
+    denials: AtomicU64,
     policy: RwLock<Arc<Policy>>,
     /// Held while a key of autolock is made for a user, so that two users see the same.
     showing_key: tokio::sync::Mutex<()>,
@@ -95,7 +101,10 @@ impl Manager {
             sessions,
             logs,
             one_time: OneTime::default(),
+            clocks: clocks::Clocks::default(),
             attempts: attempts::Attempts::default(),
+            denied: attempts::Attempts::default(),
+            denials: AtomicU64::default(),
             policy: RwLock::default(),
             showing_key: tokio::sync::Mutex::new(()),
             expired_grace: AtomicU64::default(),
@@ -153,6 +162,23 @@ impl Manager {
     /// this one.
     pub fn set_policy(&self, policy: Policy) {
         *self.inner.policy.write().expect("a policy is never left half put") = Arc::new(policy);
+    }
+
+    /// Counts something that was denied to a host. True if there is more to say of it: of one address,
+    /// no more is said than so many times a minute.
+    pub fn count_denial(&self, from: IpAddr) -> bool {
+        self.inner.denials.fetch_add(1, Ordering::Relaxed);
+        let now = self.clock().now();
+        if self.inner.denied.is_barred(from, now) {
+            return false;
+        }
+        self.inner.denied.note(from, now);
+        true
+    }
+
+    /// How much was denied to hosts and nodes since the start.
+    pub fn denials(&self) -> u64 {
+        self.inner.denials.load(Ordering::Relaxed)
     }
 
     /// How long a node may renew its certificate after that has ended.

@@ -106,8 +106,6 @@ pub struct Lines {
 pub struct AuditRow {
     /// Number of its first record.
     pub first: u64,
-    /// Number of its last record.
-    pub last: u64,
     /// Its records, sealed.
     pub sealed: Vec<u8>,
 }
@@ -119,12 +117,10 @@ pub enum AuditError {
     #[error("reading the audit")]
     Read(#[source] log::LogError),
     /// A row was changed.
-    #[error("records {first} to {last} cannot be opened")]
+    #[error("the records from {first} on cannot be opened")]
     Damaged {
         /// Number of the first.
         first: u64,
-        /// Number of the last.
-        last: u64,
         /// Why.
         #[source]
         source: OpenError,
@@ -144,12 +140,13 @@ pub enum AuditError {
 
 impl AuditRow {
     pub(super) fn open(&self, keyring: &Keyring) -> Result<Lines, AuditError> {
-        let AuditRow { first, last, .. } = *self;
+        let first = self.first;
         let opened = keyring.open_audit(first, &self.sealed);
-        let damaged = |source| AuditError::Damaged { first, last, source };
+        let damaged = |source| AuditError::Damaged { first, source };
         let plain = opened.map_err(damaged)?;
         // A door: records are for whoever may read the audit, and hold no values.
         let text = std::str::from_utf8(plain.expose()).map_err(|_| damaged(OpenError::Format))?;
+        let last = (first + text.lines().count() as u64).saturating_sub(1);
         Ok(Lines { first, last, text: text.into() })
     }
 }
@@ -179,8 +176,10 @@ impl Walk {
     }
 }
 
-/// Rows that are read at once: enough that the way to the database's thread does not count.
+/// Rows that are read at once: enough that the way to the database's thread does not count, and that
+/// some of them are new wherever the reading begins.
 const ROWS_AT_ONCE: u32 = 256;
+const _: () = assert!(ROWS_AT_ONCE as usize > 2 * super::rows::AUDIT_STEP);
 
 impl Store {
     /// Both ends of the audit's chain, as of the last commit.
@@ -199,8 +198,14 @@ impl Store {
     /// # Errors
     /// They cannot be read.
     pub async fn audit_from(&self, seq: u64) -> Result<Vec<Lines>, AuditError> {
-        let rows = self.inner.database.audit(seq, ROWS_AT_ONCE).await.map_err(AuditError::Read)?;
-        rows.iter().map(|row| row.open(&self.inner.keyring)).collect()
+        let from = self.inner.rows.read().expect("no writer of the rows panics").audit_row(seq);
+        let rows = self.inner.database.audit(from, ROWS_AT_ONCE).await.map_err(AuditError::Read)?;
+        // Those that end before it: each but the last one ends where the next begins.
+        let next = rows.iter().skip(1).map(|row| row.first);
+        let before = next.take_while(|first| *first <= seq).count();
+        let read = rows[before.min(rows.len())..].iter().map(|row| row.open(&self.inner.keyring));
+        let lines = read.collect::<Result<Vec<Lines>, AuditError>>()?;
+        Ok(lines.into_iter().filter(|lines| lines.last >= seq).collect())
     }
 
     /// Checks every record and the whole chain, as far as it was written when asked.

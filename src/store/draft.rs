@@ -260,15 +260,21 @@ impl Decider {
             key_removes.extend_from_slice(&change.removes);
         }
         let lines = draft.audit.as_ref().filter(|(lines, _)| !lines.is_empty());
-        let audit = lines.map(|(lines, before)| {
+        if let Some((lines, before)) = lines {
             let first = before.last + 1;
             let sealed = self.keyring.seal_audit(first, lines, &*self.entropy);
-            AuditRow { first, last: self.chain.last, sealed }
-        });
+            let mut rows = self.rows.write().expect("no writer of the rows panics");
+            let row = rows.next_row();
+            rows.note_audit(first, row);
+            draft.puts.insert(row, Row::of_audit(row, AuditRow { first, sealed }));
+        }
+        if draft.audit_from > 0 {
+            let mut rows = self.rows.write().expect("no writer of the rows panics");
+            rows.trim_audit(draft.audit_from);
+        }
         let head = codec::head(&digest, &self.chain);
         Batch {
             version,
-            audit,
             audit_from: draft.audit_from,
             key_puts: key_puts.into_values().collect(),
             key_removes,

@@ -6,8 +6,6 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::audit::AuditRow;
-use crate::domain::change::Key;
 use crate::seal::keyring::{KeyId, KeyRow};
 
 /// A batch of row changes that becomes durable as a whole or not at all.
@@ -21,9 +19,7 @@ pub struct Batch {
     pub removes: Vec<i64>,
     /// The sealed head of the store after the batch.
     pub head: Vec<u8>,
-    /// Records of the audit, if there are new ones.
-    pub audit: Option<AuditRow>,
-    /// Rows of the audit that end before this record are removed; 0 for none.
+    /// Rows of the audit before that with this first record are removed; 0 for none.
     pub audit_from: u64,
     /// Keys of the ring to make or replace.
     pub key_puts: Vec<KeyRow>,
@@ -31,14 +27,16 @@ pub struct Batch {
     pub key_removes: Vec<KeyId>,
 }
 
-/// The row of an object, or of a payload.
+/// The row of an object, of a payload, or of records of the audit.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// Its number.
     pub row: i64,
-    /// The object.
-    pub key: Key,
-    /// The version that it is sealed for.
+    /// Number of the object's kind.
+    pub kind: i64,
+    /// Id of the object; records of the audit have none.
+    pub id: String,
+    /// The version that it is sealed for; of records, the number of the first.
     pub version: u64,
     /// The key that it is sealed with.
     pub key_id: u32,

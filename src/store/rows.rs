@@ -10,6 +10,9 @@ use std::sync::Arc;
 use crate::domain::change::Key;
 use crate::seal::keyring::{KeyId, Keyring};
 
+/// One in so many rows of the audit is noted.
+pub(super) const AUDIT_STEP: usize = 64;
+
 /// Bytes of a digest.
 pub(super) const DIGEST_LEN: usize = 32;
 
@@ -48,6 +51,11 @@ impl Place {
 pub(super) struct Rows {
     places: HashMap<Key, Place>,
     last_row: i64,
+    /// Where some rows of the audit lie: the first record of each, and its row. What is between two of
+    /// them lies between their rows.
+    audit: Vec<(u64, i64)>,
+    /// Rows of the audit since the last that was noted.
+    audit_skipped: usize,
     digest: [u8; DIGEST_LEN],
 }
 
@@ -60,6 +68,30 @@ impl Rows {
     pub(super) fn next_row(&mut self) -> i64 {
         self.last_row += 2;
         self.last_row
+    }
+
+    /// Notes a row of the audit.
+    pub(super) fn note_audit(&mut self, first: u64, row: i64) {
+        self.last_row = self.last_row.max(row);
+        if self.audit.is_empty() || self.audit_skipped + 1 >= AUDIT_STEP {
+            self.audit.push((first, row));
+            self.audit_skipped = 0;
+        } else {
+            self.audit_skipped += 1;
+        }
+    }
+
+    /// A row at or before the one that has this record of the audit, and no more than so many rows of
+    /// it before.
+    pub(super) fn audit_row(&self, seq: u64) -> i64 {
+        let at = self.audit.partition_point(|(first, _)| *first <= seq);
+        at.checked_sub(1).map_or(0, |at| self.audit[at].1)
+    }
+
+    /// Forgets where records before this one lay.
+    pub(super) fn trim_audit(&mut self, from: u64) {
+        let at = self.audit.partition_point(|(first, _)| *first <= from);
+        self.audit.drain(..at.saturating_sub(1));
     }
 
     /// The row of the payload of the object in `row`.

@@ -19,6 +19,8 @@ use crate::seal::keyring::Keyring;
 pub(super) const HEAD_ROW: i64 = 0;
 /// It is of no kind that an object has.
 pub(super) const HEAD_KIND: i64 = 0;
+/// Nor are records of the audit.
+pub(super) const AUDIT_KIND: i64 = 255;
 
 /// Rows in one statement. A row takes seven parameters of SQLite's 32,766.
 const STATEMENT_ROWS_MAX: usize = 512;
@@ -63,19 +65,17 @@ impl Database {
         Database(Arc::new(Mutex::new(Some(connection))))
     }
 
-    /// Rows of the audit from the one on that has this record, or the next one that there is.
-    pub(super) async fn audit(&self, seq: u64, limit: u32) -> Result<Vec<AuditRow>, LogError> {
+    /// Rows of the audit from this row of the table on.
+    pub(super) async fn audit(&self, row: i64, limit: u32) -> Result<Vec<AuditRow>, LogError> {
         let mut connection = self.0.lock().await;
         let connection = connection.as_mut().ok_or(LogError::Closed)?;
-        let sql = "SELECT first, last, sealed FROM audit WHERE first >= \
-             coalesce((SELECT max(first) FROM audit WHERE first <= ?1), ?1) AND last >= ?1 \
-             ORDER BY first LIMIT ?2";
-        let query = sqlx::query(sql).bind(seq.cast_signed()).bind(i64::from(limit));
+        let sql = "SELECT version, sealed FROM objects WHERE row >= ? AND kind = ? \
+             ORDER BY row LIMIT ?";
+        let query = sqlx::query(sql).bind(row).bind(AUDIT_KIND).bind(i64::from(limit));
         let rows = query.fetch_all(connection).await.map_err(LogError::Database)?;
         let read = |row: &sqlx::sqlite::SqliteRow| {
-            let (first, last) = (row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?);
-            let (first, last) = (first.cast_unsigned(), last.cast_unsigned());
-            Ok(AuditRow { first, last, sealed: row.try_get(2)? })
+            let first = row.try_get::<i64, _>(0)?.cast_unsigned();
+            Ok(AuditRow { first, sealed: row.try_get(1)? })
         };
         rows.iter().map(read).collect::<Result<_, _>>().map_err(LogError::Database)
     }
@@ -173,20 +173,15 @@ impl Sqlite {
         for row in batch.puts {
             query = query
                 .bind(row.row)
-                .bind(row.key.kind() as i64)
-                .bind(row.key.id().to_owned())
+                .bind(row.kind)
+                .bind(row.id)
                 .bind(row.version.cast_signed())
                 .bind(i64::from(row.key_id))
                 .bind(row.sealed)
                 .bind(row.data_key.map(|key| key.to_vec()));
         }
-        if let Some(row) = batch.audit {
-            let id = i64::from(key_id(&row.sealed));
-            let (first, last) = (row.first.cast_signed(), row.last.cast_signed());
-            query = query.bind(first).bind(last).bind(id).bind(row.sealed);
-        }
         if batch.audit_from > 0 {
-            query = query.bind(batch.audit_from.cast_signed());
+            query = query.bind(AUDIT_KIND).bind(batch.audit_from.cast_signed());
         }
         for id in batch.key_removes {
             let name = id.0.to_be_bytes().to_vec();
@@ -280,11 +275,8 @@ fn batch_sql(batch: &Batch) -> String {
         ));
         left -= count;
     }
-    if batch.audit.is_some() {
-        statements.push("INSERT INTO audit(first,last,key_id,sealed) VALUES (?,?,?,?)".into());
-    }
     if batch.audit_from > 0 {
-        statements.push("DELETE FROM audit WHERE last < ?".into());
+        statements.push("DELETE FROM objects WHERE kind = ? AND version < ?".into());
     }
     // What needs a key keeps it, whatever was thought: an envelope names its key behind its format.
     let remove = "DELETE FROM keyring WHERE id = ? AND NOT EXISTS \
@@ -314,7 +306,9 @@ pub(super) async fn for_each_row<E: From<sqlx::Error>>(
     mut each: impl FnMut(LoadedRow) -> Result<(), E>,
 ) -> Result<(), E> {
     use futures_util::TryStreamExt as _;
-    let sql = "SELECT row, kind, id, version, key_id, sealed, data_key FROM objects ORDER BY row";
+    // Of the audit only is looked where it lies.
+    let sql = "SELECT row, kind, id, version, key_id, \
+         CASE kind WHEN 255 THEN x'' ELSE sealed END, data_key FROM objects ORDER BY row";
     let mut rows = sqlx::query(sql).fetch(connection);
     while let Some(row) = rows.try_next().await? {
         each(LoadedRow {
@@ -333,8 +327,16 @@ pub(super) async fn for_each_row<E: From<sqlx::Error>>(
 impl Row {
     /// A row for this value, its key id read from the envelope.
     pub(super) fn new(row: i64, key: Key, version: u64, sealed: Vec<u8>) -> Row {
+        let (kind, id) = (key.kind() as i64, key.id().to_owned());
+        Row { row, kind, id, version, key_id: key_id(&sealed), sealed, data_key: None }
+    }
+
+    /// A row for records of the audit.
+    pub(super) fn of_audit(row: i64, audit: AuditRow) -> Row {
+        let AuditRow { first, sealed } = audit;
+        let (kind, id) = (AUDIT_KIND, String::new());
         let key_id = key_id(&sealed);
-        Row { row, key, version, key_id, sealed, data_key: None }
+        Row { row, kind, id, version: first, key_id, sealed, data_key: None }
     }
 }
 

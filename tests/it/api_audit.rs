@@ -167,7 +167,8 @@ fn row_numbers(path: &std::path::Path) -> Vec<i64> {
     runtime.block_on(async {
         let options = SqliteConnectOptions::new().filename(path);
         let mut connection: SqliteConnection = options.connect().await.expect("a database");
-        let rows = sqlx::query("SELECT first FROM audit ORDER BY first").fetch_all(&mut connection);
+        let rows = sqlx::query("SELECT version FROM objects WHERE kind = 255 ORDER BY row")
+            .fetch_all(&mut connection);
         let numbers = rows.await.expect("rows").iter().map(|row| row.get(0)).collect();
         connection.close().await.expect("closed");
         numbers
@@ -187,21 +188,23 @@ fn what_was_removed_changed_or_moved_is_found() {
     let rows = row_numbers(&path);
     assert!(rows.len() >= 6, "{rows:?}");
     let (first, second, last) = (rows[0], rows[1], rows[rows.len() - 1]);
+    let of = |first: i64| format!("kind = 255 AND version = {first}");
     let swap = format!(
-        "CREATE TEMP TABLE t AS SELECT sealed FROM audit WHERE first = {first};
-         UPDATE audit SET sealed = (SELECT sealed FROM audit WHERE first = {second})
-             WHERE first = {first};
-         UPDATE audit SET sealed = (SELECT sealed FROM t) WHERE first = {second}"
+        "CREATE TEMP TABLE t AS SELECT sealed FROM objects WHERE {one};
+         UPDATE objects SET sealed = (SELECT sealed FROM objects WHERE {two}) WHERE {one};
+         UPDATE objects SET sealed = (SELECT sealed FROM t) WHERE {two}",
+        one = of(first),
+        two = of(second)
     );
     let cases = [
-        format!("DELETE FROM audit WHERE first = {first}"),
-        format!("DELETE FROM audit WHERE first = {second}"),
-        format!("DELETE FROM audit WHERE first = {last}"),
-        "DELETE FROM audit".to_owned(),
+        format!("DELETE FROM objects WHERE {}", of(first)),
+        format!("DELETE FROM objects WHERE {}", of(second)),
+        format!("DELETE FROM objects WHERE {}", of(last)),
+        "DELETE FROM objects WHERE kind = 255".to_owned(),
         swap,
-        format!("UPDATE audit SET first = 1000000 WHERE first = {second}"),
-        format!("UPDATE audit SET last = last + 1 WHERE first = {second}"),
-        format!("UPDATE audit SET sealed = CAST(sealed || x'00' AS BLOB) WHERE first = {second}"),
+        format!("UPDATE objects SET row = 1000000 WHERE {}", of(second)),
+        format!("UPDATE objects SET version = version + 1 WHERE {}", of(second)),
+        format!("UPDATE objects SET sealed = CAST(sealed || x'00' AS BLOB) WHERE {}", of(second)),
     ];
     for sql in cases {
         std::fs::write(&path, &whole).expect("put back");

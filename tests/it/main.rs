@@ -71,6 +71,7 @@ mod engine_walk_wordpress;
 mod kit;
 mod node_assign;
 mod node_attach;
+mod node_hostile;
 mod node_join;
 mod node_logs;
 mod node_network;

@@ -66,10 +66,11 @@ fn only_forward_moves_by_the_owner_count_and_repetitions_are_not_written() {
     }
     one.report(&"0".repeat(25), TaskState::Running).expect("a task that is not known");
     one.report("nonsense", TaskState::Running).expect("an id that is none");
+    assert_eq!(version(&cluster, "after"), before + 1, "nothing of it was written");
     let denied = other.report(&task, TaskState::Failed).err().map(|status| status.code());
     assert_eq!(denied, Some(Code::PermissionDenied));
     assert_eq!(cluster.task(&task)["Status"]["State"], "running");
-    assert_eq!(version(&cluster, "after"), before + 1, "nothing of it was written");
+    assert_eq!(version(&cluster, "denied"), before + 3, "only that it was denied");
 
     one.report(&task, TaskState::Failed).expect("believed");
     one.report(&task, TaskState::Running).expect("what is over stays over");
@@ -167,6 +168,9 @@ fn a_clock_that_is_off_by_a_day_delays_nothing() {
             (service["UpdateStatus"]["State"] == "completed").then_some(())
         });
         agent.assert_no_faults();
+        let said = cluster.node(agent.node_id())["Status"]["Message"].clone();
+        let side = if clock_off > 0 { "ahead of" } else { "behind" };
+        assert_eq!(said, format!("its clock is about 24 hours {side} the manager's").as_str());
     }
 }
 

@@ -60,6 +60,7 @@ fn is_for_clients(intent: &Intent) -> bool {
         | Intent::RenewCertificate { .. }
         | Intent::RegisterNode { .. }
         | Intent::LoseNodes { .. }
+        | Intent::NoteClock { .. }
         | Intent::ForgetSessions
         | Intent::FinishRootRotation
         | Intent::RotateNetworkKeys

@@ -91,6 +91,7 @@ pub fn check(
         | Intent::RenewCertificate { .. }
         | Intent::RegisterNode { .. }
         | Intent::LoseNodes { .. }
+        | Intent::NoteClock { .. }
         | Intent::ForgetSessions
         | Intent::FinishRootRotation
         | Intent::RotateNetworkKeys

@@ -65,6 +65,7 @@ pub fn decide(view: &View, intent: Intent, ctx: Context<'_>) -> Result<Vec<Chang
         Intent::RemoveNode { id, force } => node::remove(view, id, force, ctx),
         Intent::InitSwarm(new) => swarm::init(view, *new, ctx),
         Intent::UpdateSwarm(update) => swarm::update(view, *update),
+        Intent::NoteClock { id, message } => Ok(node::note_clock(view, id, message)),
         Intent::FinishRootRotation => Ok(root::finish(view)),
         Intent::ShowUnlockKey => swarm::show_unlock_key(view),
         Intent::LeaveSwarm => swarm::leave(view),

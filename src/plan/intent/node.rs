@@ -147,6 +147,15 @@ pub(super) fn lose(view: &View, nodes: Vec<(NodeId, String)>, ctx: Context<'_>) 
     lost.collect()
 }
 
+/// Says of a node that is there how its clock is.
+pub(super) fn note_clock(view: &View, id: NodeId, message: String) -> Vec<Change> {
+    let node = view.node(id).filter(|node| node.status.state == NodeState::Ready);
+    let node = node.filter(|node| node.status.message != message);
+    let Some(node) = node else { return Vec::new() };
+    let status = NodeStatus { message, ..node.status.clone() };
+    vec![Node { status, ..(**node).clone() }.into()]
+}
+
 pub(super) fn forget_sessions(view: &View, ctx: Context<'_>) -> Vec<Change> {
     view.nodes()
         .filter_map(|node| match node.status.state {

@@ -28,7 +28,9 @@ impl Cluster {
     pub fn of(purser: Purser) -> Cluster {
         let client = purser.client();
         let nodes = client.get("/nodes").json();
-        let addr = nodes[0]["ManagerStatus"]["Addr"].as_str().and_then(|addr| addr.parse().ok());
+        let mut managers = nodes.as_array().into_iter().flatten();
+        let addr = managers.find_map(|node| node["ManagerStatus"]["Addr"].as_str());
+        let addr = addr.and_then(|addr| addr.parse().ok());
         Cluster { purser, client, addr: addr.expect("the manager's address") }
     }
 
