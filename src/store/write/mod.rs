@@ -1,5 +1,9 @@
 //! The writer: one task that takes whatever waits and makes it durable together.
 
+mod record;
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
@@ -11,12 +15,10 @@ use super::audit::Chain;
 use super::draft::{Decider, Draft};
 use super::log::{Log, LogError};
 use super::{Commit, Inner};
-use crate::domain::actor::Actor;
-use crate::domain::audit::{Note, Outcome, Record};
+use crate::domain::audit::{Note, Outcome};
 use crate::domain::change::{Change, Changed};
 use crate::domain::meta::{Stamp, Version};
-use crate::domain::refusal::{Reason, Refusal};
-use crate::domain::time::Timestamp;
+use crate::domain::refusal::Refusal;
 use crate::domain::view::View;
 use crate::seal::keyring::Keyring;
 use crate::seal::unlock::UnlockKey;
@@ -347,78 +349,8 @@ impl Decider {
     }
 
     /// The answer to what changes no object.
-    fn nothing(&self) -> Applied {
+    pub(super) fn nothing(&self) -> Applied {
         Applied { version: self.view.version(), changed: Vec::new(), resealed: 0 }
-    }
-
-    /// The name of what a note is about: as it says, or as it is now.
-    fn name_of(&self, note: &Note) -> String {
-        if !note.name.is_empty() {
-            return note.name.clone();
-        }
-        let object = note.object.and_then(|key| self.view.object(key));
-        object.map(|object| object.name().to_owned()).unwrap_or_default()
-    }
-
-    /// Puts the record of a request that was decided.
-    fn conclude(
-        &mut self,
-        note: Note,
-        name: String,
-        before: Version,
-        outcome: &Result<Applied, WriteError>,
-    ) {
-        let is_changed = self.view.version() != before;
-        let (outcome, version, why) = match outcome {
-            Ok(applied) if is_changed => (Outcome::Done, applied.version.index, String::new()),
-            Ok(_) if note.only_if_changed => return,
-            Ok(_) => (Outcome::Unchanged, 0, String::new()),
-            Err(WriteError::Refused(refusal)) if refusal.reason == Reason::Forbidden => {
-                (Outcome::Denied, 0, refusal.message.clone())
-            }
-            Err(error) => (Outcome::Refused, 0, error.to_string()),
-        };
-        if !is_changed {
-            self.count_up();
-        }
-        let detail = if why.is_empty() { note.detail.clone() } else { why };
-        let record = record(&note, self.clock.now(), outcome);
-        self.record(Record { name, version, detail, ..record });
-    }
-
-    fn tell(&mut self, notes: Vec<Told>) -> Applied {
-        self.count_up();
-        for Told { note, outcome } in notes {
-            let name = self.name_of(&note);
-            let record = record(&note, self.clock.now(), outcome);
-            self.record(Record { name, ..record });
-        }
-        self.nothing()
-    }
-}
-
-/// The record of a note, before it is known what it is called and where in the chain it stands.
-fn record(note: &Note, at: Timestamp, outcome: Outcome) -> Record {
-    let request = match &note.actor {
-        Actor::Client(caller) if caller.request() != 0 => format!("{:012x}", caller.request()),
-        _ => String::new(),
-    };
-    let object = note.object.as_ref();
-    Record {
-        seq: 0,
-        prev: String::new(),
-        at,
-        actor: note.actor.to_string(),
-        source: note.actor.source(),
-        request,
-        verb: note.verb.to_owned(),
-        kind: object.map(|key| key.kind().word().to_owned()).unwrap_or_default(),
-        id: object.map(|key| key.id().to_owned()).unwrap_or_default(),
-        name: String::new(),
-        version: 0,
-        outcome,
-        detail: note.detail.clone(),
-        value: note.value.map(|value| value.text()).unwrap_or_default(),
     }
 }
 
@@ -442,222 +374,5 @@ fn fail_all(decided: Vec<Decided>, error: &str) {
     // Refusals fail too: they may stand on a write that is not there.
     for Decided { answer, .. } in decided {
         let _ = answer.send(Err(WriteError::Failed(error.to_owned())));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::RwLock;
-
-    use tokio::sync::Semaphore;
-
-    use super::super::log::Batch;
-    use super::super::rows::Rows;
-    use super::*;
-    use crate::domain::change::Key;
-    use crate::domain::id::{Entropy, SecretId, Stream};
-    use crate::domain::secret::{Fingerprint, Secret, SecretSpec};
-    use crate::domain::time::Clock;
-
-    struct Fixed;
-    impl Clock for Fixed {
-        fn now(&self) -> Timestamp {
-            Timestamp::ZERO
-        }
-    }
-    impl Entropy for Fixed {
-        fn fill(&self, _: Stream, out: &mut [u8]) {
-            out.fill(7);
-        }
-    }
-
-    /// A log that keeps the versions it was given, and is slow or fails when told to.
-    #[derive(Clone, Default)]
-    struct Scripted {
-        durable: Arc<RwLock<Vec<u64>>>,
-        failures: Arc<RwLock<Vec<LogError>>>,
-        /// Each write takes one, if there is such a thing.
-        permits: Option<Arc<Semaphore>>,
-    }
-
-    impl Log for Scripted {
-        async fn propose(&mut self, batch: Batch) -> Result<(), LogError> {
-            if let Some(permits) = &self.permits {
-                permits.acquire().await.expect("never closed").forget();
-            }
-            if let Some(error) = self.failures.write().expect("a test's lock").pop() {
-                return Err(error);
-            }
-            self.durable.write().expect("a test's lock").push(batch.version);
-            Ok(())
-        }
-
-        async fn close(self) {}
-    }
-
-    fn writer(log: Scripted) -> (mpsc::Sender<Proposal>, Writer<Scripted>) {
-        let (keyring, _) = Keyring::make("store", UnlockKey::from_bytes([1; 32]), 0, &Fixed);
-        let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        let decider = Decider {
-            view: View::default(),
-            rows: Arc::default(),
-            chain: Default::default(),
-            keyring: Arc::new(keyring),
-            clock: Arc::new(Fixed),
-            entropy: Arc::new(Fixed),
-            draft: Default::default(),
-        };
-        let writer = Writer::new(Weak::new(), waiting, log, decider);
-        (queue, writer)
-    }
-
-    fn secret(number: u8) -> Change {
-        let spec = SecretSpec { name: format!("s{number}"), ..Default::default() };
-        Secret {
-            id: SecretId::derive([number; 17]),
-            meta: Default::default(),
-            spec,
-            fingerprint: Fingerprint([0; 32]),
-            shown: Default::default(),
-        }
-        .into()
-    }
-
-    fn put(number: u8) -> Decision {
-        Box::new(move |_, _| Ok(vec![secret(number)]))
-    }
-
-    /// How many secrets a decision finds.
-    fn count(found: &Arc<RwLock<usize>>) -> Decision {
-        let found = found.clone();
-        Box::new(move |view, _| {
-            *found.write().expect("a test's lock") = view.secrets().len();
-            Ok(Vec::new())
-        })
-    }
-
-    #[tokio::test]
-    async fn a_decision_sees_the_one_before_it_and_a_refusal_spoils_nothing() {
-        let log = Scripted::default();
-        let (queue, writer) = writer(log.clone());
-        let running = tokio::spawn(writer.run(CancellationToken::new()));
-        let found = Arc::default();
-        let (first, refused, seen) = tokio::join!(
-            submit(&queue, put(1)),
-            submit(&queue, Box::new(|_, _| Err(Refusal::invalid("no")))),
-            submit(&queue, count(&found)),
-        );
-        assert_eq!(first.expect("written").version, Version { index: 1 });
-        assert!(matches!(refused, Err(WriteError::Refused(_))));
-        assert!(seen.is_ok() && *found.read().expect("a test's lock") == 1);
-        drop(queue);
-        running.await.expect("the writer ends with its last handle");
-        assert_eq!(*log.durable.read().expect("a test's lock"), [1]);
-    }
-
-    #[tokio::test]
-    async fn a_batch_that_fails_is_answered_as_failed_and_leaves_nothing_behind() {
-        let log = Scripted::default();
-        log.failures
-            .write()
-            .expect("a test's lock")
-            .push(LogError::Database(sqlx::Error::WorkerCrashed));
-        let (queue, writer) = writer(log.clone());
-        tokio::spawn(writer.run(CancellationToken::new()));
-        assert!(matches!(submit(&queue, put(1)).await, Err(WriteError::Failed(_))));
-        let found = Arc::default();
-        submit(&queue, count(&found)).await.expect("reading is no write");
-        assert_eq!(*found.read().expect("a test's lock"), 0);
-        assert_eq!(submit(&queue, put(1)).await.expect("written").version.index, 1);
-    }
-
-    #[tokio::test]
-    async fn a_write_decided_on_top_of_one_that_fails_fails_with_it() {
-        let permits = Arc::new(Semaphore::new(0));
-        let log = Scripted { permits: Some(permits.clone()), ..Default::default() };
-        log.failures
-            .write()
-            .expect("a test's lock")
-            .push(LogError::Database(sqlx::Error::WorkerCrashed));
-        let (queue, writer) = writer(log.clone());
-        let rows = writer.decider.rows.clone();
-        tokio::spawn(writer.run(CancellationToken::new()));
-        let found = Arc::default();
-        let (first, second, refused, seen, ()) = tokio::join!(
-            submit(&queue, put(1)),
-            async {
-                // The first is on its way to the log by then.
-                tokio::task::yield_now().await;
-                submit(&queue, put(2)).await
-            },
-            async {
-                tokio::task::yield_now().await;
-                submit(&queue, Box::new(|_, _| Err(Refusal::invalid("s1 is there")))).await
-            },
-            async {
-                tokio::task::yield_now().await;
-                submit(&queue, count(&found)).await
-            },
-            async {
-                while *found.read().expect("a test's lock") == 0 {
-                    tokio::task::yield_now().await;
-                }
-                permits.add_permits(1);
-            },
-        );
-        assert!(matches!(first, Err(WriteError::Failed(_))));
-        assert!(matches!(second, Err(WriteError::Failed(_))));
-        assert!(matches!(refused, Err(WriteError::Failed(_))), "it was refused for what is not");
-        assert!(matches!(seen, Err(WriteError::Failed(_))), "it saw what is not there");
-        assert_eq!(*found.read().expect("a test's lock"), 2);
-        assert_eq!(rows.read().expect("a test's lock").digest(), Rows::default().digest());
-
-        permits.add_permits(2);
-        assert_eq!(submit(&queue, put(3)).await.expect("written").version.index, 1);
-        submit(&queue, count(&found)).await.expect("reading is no write");
-        assert_eq!(*found.read().expect("a test's lock"), 1);
-    }
-
-    #[tokio::test]
-    async fn a_payload_may_come_later_than_its_object() {
-        let log = Scripted::default();
-        let (queue, writer) = writer(log.clone());
-        let rows = writer.decider.rows.clone();
-        let writer_keyring = writer.decider.keyring.clone();
-        tokio::spawn(writer.run(CancellationToken::new()));
-        submit(&queue, put(1)).await.expect("written");
-        let key = Key::Secret(SecretId::derive([1; 17]));
-        let before = rows.read().expect("a test's lock").digest();
-        let value = super::super::codec::payload_value(&key, 1);
-        let sealed = writer_keyring.seal_payload(value, &[1; 100], &Fixed);
-        let payload = vec![Change::PutPayload(key, sealed)];
-        submit(&queue, Box::new(|_, _| Ok(payload))).await.expect("written");
-        assert_eq!(*log.durable.read().expect("a test's lock"), [1, 2]);
-        let rows = rows.read().expect("a test's lock");
-        assert!(rows.place(&key).is_some_and(|place| place.payload.is_some()));
-        assert_ne!(rows.digest(), before, "the head tells of it");
-    }
-
-    #[tokio::test]
-    async fn after_a_commit_that_nobody_can_judge_no_write_follows() {
-        let log = Scripted::default();
-        log.failures
-            .write()
-            .expect("a test's lock")
-            .push(LogError::Unsure(sqlx::Error::WorkerCrashed));
-        let (queue, writer) = writer(log.clone());
-        tokio::spawn(writer.run(CancellationToken::new()));
-        assert!(matches!(submit(&queue, put(1)).await, Err(WriteError::Failed(_))));
-        assert!(matches!(submit(&queue, put(2)).await, Err(WriteError::Closed)));
-        assert!(log.durable.read().expect("a test's lock").is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_decision_that_panics_is_refused_and_the_writer_lives_on() {
-        let (queue, writer) = writer(Scripted::default());
-        tokio::spawn(writer.run(CancellationToken::new()));
-        let panicked = submit(&queue, Box::new(|_, _| panic!("a bug"))).await;
-        assert!(matches!(panicked, Err(WriteError::Refused(_))));
-        assert!(submit(&queue, put(1)).await.is_ok());
     }
 }
