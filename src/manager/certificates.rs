@@ -4,17 +4,21 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard};
 
 use super::Manager;
+use super::lead::Lead;
 use crate::ca::identity::not_after_of_chain;
 use crate::ca::issue::Holder;
 use crate::ca::token;
 use crate::domain::actor::Actor;
 use crate::domain::audit::{Note, Outcome};
 use crate::domain::cluster::Cluster;
-use crate::domain::id::NodeId;
+use crate::domain::id::{ClusterId, NodeId};
 use crate::domain::intent::Intent;
 use crate::domain::node::{Availability, NodeRole};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::store::Told;
+
+/// How often a certificate is signed anew when the root changes in between.
+const ISSUE_TRIES: u32 = 3;
 
 /// The one-time join secret of the engine that is attached to this manager. It names the manager's
 /// own node, so that both are one node in the API. In memory only.
@@ -135,9 +139,11 @@ impl Manager {
         csr: Vec<u8>,
         availability: Availability,
     ) -> Result<(), Refusal> {
-        let (chain, not_after) = self.sign(cluster, id, &csr)?;
-        let intent = Intent::AdmitNode { id, csr, chain, not_after, availability };
-        self.submit(Actor::Joiner(from), intent).await?;
+        let intent = |chain, not_after| {
+            let csr = csr.clone();
+            Intent::AdmitNode { id, csr, chain, not_after, availability }
+        };
+        self.issue(Actor::Joiner(from), cluster.id, id, &csr, intent).await?;
         // A host that goes away before its first session is noticed like one that is lost.
         self.inner.sessions.await_node(id, self.heartbeat_period());
         Ok(())
@@ -153,17 +159,49 @@ impl Manager {
         if view.node(id).is_none() {
             return Err(Refusal::store(Reason::NotFound, format!("node {id} not found")));
         }
-        let (chain, not_after) = self.sign(cluster, id, &csr)?;
-        let intent = Intent::RenewCertificate { id, csr, chain, not_after };
-        self.submit(Actor::Node(id), intent).await.map(|_| ())
+        let intent = |chain, not_after| {
+            let csr = csr.clone();
+            Intent::RenewCertificate { id, csr, chain, not_after }
+        };
+        self.issue(Actor::Node(id), cluster.id, id, &csr, intent).await
     }
 
-    fn sign(&self, cluster: &Cluster, id: NodeId, csr: &[u8]) -> Result<(String, i64), Refusal> {
+    /// Signs and submits, again if the root was changed in between.
+    async fn issue(
+        &self,
+        actor: Actor,
+        swarm: ClusterId,
+        id: NodeId,
+        csr: &[u8],
+        intent: impl Fn(String, i64) -> Intent,
+    ) -> Result<(), Refusal> {
+        let mut left = ISSUE_TRIES;
+        loop {
+            left -= 1;
+            let lead = self.inner.lead.borrow().clone();
+            let lead = lead.ok_or_else(Refusal::no_swarm)?;
+            self.follow_root(&lead).await;
+            let view = self.view();
+            let cluster = view.cluster().filter(|cluster| cluster.id == swarm);
+            let cluster = cluster.ok_or_else(Refusal::no_swarm)?;
+            let (chain, not_after) = self.sign(&lead, cluster, id, csr)?;
+            match self.submit(actor.clone(), intent(chain, not_after)).await {
+                Err(refusal) if refusal.reason == Reason::Unavailable && left > 0 => {}
+                answer => return answer.map(|_| ()),
+            }
+        }
+    }
+
+    fn sign(
+        &self,
+        lead: &Lead,
+        cluster: &Cluster,
+        id: NodeId,
+        csr: &[u8],
+    ) -> Result<(String, i64), Refusal> {
         if csr.is_empty() {
             return Err(Refusal::invalid("no CSR present in the request"));
         }
-        let lead = self.inner.lead.borrow().clone();
-        let lead = lead.ok_or_else(Refusal::no_swarm)?;
         // On the wire every engine is a worker, the manager's own among them.
         let holder = Holder { cluster: cluster.id, node: id, role: NodeRole::Worker };
         let life = cluster.spec.node_cert_expiry();

@@ -59,6 +59,8 @@ pub struct Lead {
     /// The listening socket of the nodes' door, until the door takes it.
     listener: Mutex<Option<TcpListener>>,
     pub(super) tls: watch::Sender<Arc<ServerConfig>>,
+    /// Held while the root is switched.
+    pub(super) switching: tokio::sync::Mutex<()>,
     /// Ends with the lead.
     pub ended: CancellationToken,
     /// Called by the door once it listens no more: its address is free again.
@@ -215,6 +217,7 @@ impl Manager {
             root: RwLock::new(Arc::new(root)),
             listener: Mutex::new(Some(listener)),
             tls,
+            switching: tokio::sync::Mutex::new(()),
             ended: ended.clone(),
             closed: CancellationToken::new(),
         });

@@ -54,6 +54,7 @@ impl Manager {
             if now < own_due {
                 continue;
             }
+            let _alone = lead.switching.lock().await;
             let view = self.view();
             let Some(cluster) = view.cluster() else { continue };
             match self.own_tls(cluster, &lead.root()) {

@@ -90,6 +90,8 @@ impl Manager {
     }
 
     async fn try_switch_root(&self, lead: &Lead) -> anyhow::Result<()> {
+        // Two at once could leave what is older.
+        let _alone = lead.switching.lock().await;
         let view = self.view();
         let Some(cluster) = view.cluster() else { return Ok(()) };
         let key = self.inner.store.payload(Key::Cluster(cluster.id)).await?;
@@ -118,7 +120,20 @@ impl Manager {
         }
     }
 
+    /// Has the lead sign as the cluster says now, if it does not yet.
+    pub(super) async fn follow_root(&self, lead: &Lead) {
+        let view = self.view();
+        let expected = view.cluster().map(|cluster| match &cluster.root_rotation {
+            Some(rotation) => &rotation.root_ca,
+            None => &cluster.root_ca,
+        });
+        if expected.is_some_and(|expected| lead.root().pem() != expected) {
+            self.switch_root(lead).await;
+        }
+    }
+
     async fn finish_root(&self, view: &View, lead: &Lead) {
+        self.follow_root(lead).await;
         if !is_root_ready(view) {
             return;
         }

@@ -71,10 +71,10 @@ pub fn decide(view: &View, intent: Intent, ctx: Context<'_>) -> Result<Vec<Chang
         Intent::LeaveSwarm => swarm::leave(view),
         Intent::RotateNetworkKeys => Ok(swarm::rotate_network_keys(view, ctx)),
         Intent::AdmitNode { id, csr, chain, not_after, availability } => {
-            node::admit(view, id, node::issued(csr, chain, not_after), availability)
+            node::admit(view, id, node::issued(view, csr, chain, not_after)?, availability)
         }
         Intent::RenewCertificate { id, csr, chain, not_after } => {
-            node::renew(view, id, node::issued(csr, chain, not_after))
+            node::renew(view, id, node::issued(view, csr, chain, not_after)?)
         }
         Intent::RegisterNode { id, description, addr } => {
             node::register(view, id, *description, addr)

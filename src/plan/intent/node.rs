@@ -73,8 +73,22 @@ pub(super) fn remove(
 }
 
 /// A certificate that was just issued.
-pub(super) fn issued(csr: Vec<u8>, chain: String, not_after: i64) -> Certificate {
-    Certificate { csr, state: IssuanceState::Issued, chain, not_after }
+///
+/// # Errors
+/// It is of the root before, and a rotation of the root has begun meanwhile: it would be the one that
+/// the rotation waits for. It has to be signed again.
+pub(super) fn issued(
+    view: &View,
+    csr: Vec<u8>,
+    chain: String,
+    not_after: i64,
+) -> Result<Certificate, Refusal> {
+    let rotation = view.cluster().and_then(|cluster| cluster.root_rotation.as_ref());
+    if rotation.is_some_and(|rotation| !chain.contains(rotation.cross_signed.trim())) {
+        let text = "the root certificate was changed meanwhile; try again";
+        return Err(Refusal::front(Reason::Unavailable, text));
+    }
+    Ok(Certificate { csr, state: IssuanceState::Issued, chain, not_after })
 }
 
 /// Makes the node of a host that joined. The engine that is attached to the manager joins under the
