@@ -123,6 +123,7 @@ impl Connection {
                 false => tokio::time::sleep(STRANGER_TIME).await,
             }
         };
+        let expired = self.expired(&peer);
         let outlived = outlived(peer.carries.subscribe());
         let (routes, manager) = (self.routes.clone(), self.manager.clone());
         let service =
@@ -156,9 +157,24 @@ impl Connection {
             () = self.lead.ended.cancelled() => {}
             () = too_long => {}
             () = outlived => {}
+            () = expired => {}
         }
         served.as_mut().graceful_shutdown();
         let _ = tokio::time::timeout(GOODBYE_TIME, served).await;
+    }
+
+    /// Waits until the certificate that a connection was opened with has ended.
+    fn expired(&self, peer: &Peer) -> impl Future<Output = ()> + use<> {
+        let now = self.manager.clock().now().unix_seconds();
+        let left = peer.identity.as_ref().map(|identity| identity.not_after - now);
+        let left = left.and_then(|left| u64::try_from(left).ok());
+        async move {
+            match left {
+                Some(left) => tokio::time::sleep(Duration::from_secs(left)).await,
+                // It has none, or came with one that had ended.
+                None => std::future::pending().await,
+            }
+        }
     }
 
     async fn handshake(
