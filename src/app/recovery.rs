@@ -16,8 +16,8 @@ use crate::domain::cluster::Cluster;
 use crate::domain::time::Timestamp;
 use crate::manager::{Told, read_backup};
 use crate::seal::age::Identity;
-use crate::seal::unlock::{Provider, Providers};
-use crate::store::{self, Store};
+use crate::seal::unlock::{Providers, UnlockKey};
+use crate::store::{self, Store, Unlock};
 
 /// What was found in a backup, all of it opened and checked.
 #[derive(Debug)]
@@ -44,15 +44,15 @@ pub struct Moved {
 }
 
 /// Unpacks a backup into a directory that is not there yet, opens the store in it, and checks every row
-/// and record. With providers of its own, the store is theirs after that.
+/// and record. With providers, the store is sealed under the key of the first that has one.
 ///
 /// # Errors
-/// It is no backup, not for this identity, damaged, or cannot be written.
+/// It is no backup, not for this identity, damaged, or cannot be written; or no provider has a key.
 pub fn unpack(
     file: &Path,
     identity: &Identity,
     dir: &Path,
-    providers: Vec<Provider>,
+    providers: Option<Arc<Providers>>,
     moved: &Moved,
 ) -> anyhow::Result<Recovered> {
     let input = File::open(file).with_context(|| format!("the backup {}", file.display()))?;
@@ -65,15 +65,15 @@ pub fn unpack(
     std::io::copy(&mut copy, &mut out).context("unpacking the backup")?;
     out.sync_all()?;
     let key = header.key().context("the key in the backup is malformed")?;
-    let is_kept = !providers.is_empty();
-    let all = providers.into_iter().chain([Provider::Key(key)]).collect();
-    let providers = Arc::new(Providers::new(all, dir.to_owned()));
+    let is_kept = providers.is_some();
+    let providers = providers.unwrap_or_else(|| Arc::new(Providers::new(Vec::new(), dir.into())));
+    let unlock = Unlock { providers, typed: Some(UnlockKey::from_bytes(*key)) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
         let config = store::Config { data_dir: dir.to_owned() };
         let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
-        let opened = store::open(&config, providers.into(), clock, entropy, stop.clone()).await;
+        let opened = store::open(&config, unlock, clock, entropy, stop.clone()).await;
         let (store, writer) = opened.context("the store in the backup cannot be opened")?;
         let looked = look(&store, is_kept, moved, header.made_at).await;
         stop.cancel();
@@ -94,6 +94,9 @@ async fn look(
 ) -> anyhow::Result<Recovered> {
     let chain = store.verify_audit().await.context("the audit in the backup")?;
     if is_kept {
+        // The next start has no other key than this.
+        let key = store.provided_key().context("the restored store needs an unlock key")?;
+        store.relock(key).await.context("the restored store's unlock key")?;
         move_to(store, moved).await?;
         let note = Note::new(Actor::Manager, "backup restore").with(format!("of {made_at}"));
         store.note(vec![Told { note, outcome: Outcome::Done }]).await?;
@@ -124,11 +127,10 @@ async fn move_to(store: &Store, moved: &Moved) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// It cannot be opened with these providers.
-pub fn look_at(dir: &Path, providers: Vec<Provider>) -> anyhow::Result<Option<(String, u64)>> {
+pub fn look_at(dir: &Path, providers: Arc<Providers>) -> anyhow::Result<Option<(String, u64)>> {
     if !dir.join(store::FILE).exists() {
         return Ok(None);
     }
-    let providers = Arc::new(Providers::new(providers, dir.to_owned()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop = CancellationToken::new();

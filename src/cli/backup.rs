@@ -101,7 +101,7 @@ fn make_key(file: &Path) -> anyhow::Result<()> {
 
 fn verify(file: &Path, identity: &Identity) -> anyhow::Result<()> {
     let dir = std::env::temp_dir().join(format!("purser-verify-{}", std::process::id()));
-    let checked = unpack(file, identity, &dir, Vec::new(), &Moved::default());
+    let checked = unpack(file, identity, &dir, None, &Moved::default());
     let _ = std::fs::remove_dir_all(&dir);
     let Recovered { store, version, made_at, objects, records } = checked?;
     println!(

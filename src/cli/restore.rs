@@ -2,13 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
 use super::recovery::{OpenWith, sync_dir_of};
+use super::serve::providers;
+use super::up::make_first_key;
 use crate::app::{Moved, Recovered, look_at, unpack};
 use crate::config::{Config, Options};
-use crate::seal::unlock::Provider;
+use crate::seal::unlock::Providers;
 use crate::store;
 
 /// Options of `restore`.
@@ -46,12 +49,16 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         listen_addr: args.listen_addr.map(|addr| addr.to_string()),
         advertise_addr: args.advertise_addr.map(|addr| addr.to_string()),
     };
-    let restored =
-        unpack(&args.file, &identity, &draft, providers(&config)?, &moved).and_then(|recovered| {
-            check_present(&args, &config, &recovered)?;
+    // Once for all: a passphrase can be read from a pipe only once.
+    let providers = providers(&config)?;
+    make_first_key(&config, &providers)?;
+    let restored = unpack(&args.file, &identity, &draft, Some(providers.clone()), &moved).and_then(
+        |recovered| {
+            check_present(&args, &config, providers, &recovered)?;
             put_in_place(&draft, data_dir)?;
             Ok(recovered)
-        });
+        },
+    );
     let _ = std::fs::remove_dir_all(&draft);
     let Recovered { store, version, made_at, objects, records } = restored?;
     println!(
@@ -61,13 +68,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn providers(config: &Config) -> anyhow::Result<Vec<Provider>> {
-    Ok(config.unlock.iter().map(|text| Provider::parse(text)).collect::<Result<_, _>>()?)
-}
-
 /// What is there already must not be lost without a word for it.
-fn check_present(args: &Args, config: &Config, recovered: &Recovered) -> anyhow::Result<()> {
-    match look_at(&config.store.data_dir, providers(config)?) {
+fn check_present(
+    args: &Args,
+    config: &Config,
+    providers: Arc<Providers>,
+    recovered: &Recovered,
+) -> anyhow::Result<()> {
+    match look_at(&config.store.data_dir, providers) {
         Ok(None) => Ok(()),
         Ok(Some((id, version))) if id == recovered.store => {
             if version > recovered.version && !args.accept_older {

@@ -28,11 +28,16 @@ pub(super) fn prepare(options: Options) -> anyhow::Result<(Config, Arc<Providers
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let config = options.resolve()?;
     super::logging::start(&config.log)?;
+    let providers = providers(&config)?;
+    super::process::harden();
+    Ok((config, providers))
+}
+
+/// Where keys come from.
+pub(super) fn providers(config: &Config) -> anyhow::Result<Arc<Providers>> {
     let providers = config.unlock.iter().map(|text| Provider::parse(text));
     let providers = providers.collect::<Result<Vec<_>, _>>()?;
-    super::process::harden();
-    let providers = Providers::new(providers, config.store.data_dir.clone());
-    Ok((config, Arc::new(providers)))
+    Ok(Arc::new(Providers::new(providers, config.store.data_dir.clone())))
 }
 
 /// Says what to do when there is no key.

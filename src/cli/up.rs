@@ -56,7 +56,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Makes the unlock key on the first start of a store for which no provider has one.
-fn make_first_key(config: &Config, providers: &Providers) -> anyhow::Result<()> {
+pub(super) fn make_first_key(config: &Config, providers: &Providers) -> anyhow::Result<()> {
     let has_store = config.store.data_dir.join("purser.db").exists();
     let is_file = format!("file:{}", config.unlock_key_file.display());
     if has_store || !config.unlock.contains(&is_file) {

@@ -28,6 +28,9 @@ pub enum SnapshotError {
     /// The copy.
     #[error("writing to the copy")]
     Write(#[from] sqlx::Error),
+    /// The copy does not hold the keys that it should.
+    #[error("the keys in the copy cannot be sealed anew")]
+    Keys,
 }
 
 impl Store {
@@ -49,12 +52,15 @@ impl Store {
         let mut copy = options(to).connect().await?;
         let mut transaction = copy.begin().await?;
         for row in rows {
-            sqlx::query("UPDATE keyring SET sealed = ? WHERE id = ? AND usage = ?")
+            let done = sqlx::query("UPDATE keyring SET sealed = ? WHERE id = ? AND usage = ?")
                 .bind(row.sealed)
                 .bind(i64::from(row.id.0))
                 .bind(i64::from(row.usage))
                 .execute(&mut *transaction)
                 .await?;
+            if done.rows_affected() != 1 {
+                return Err(SnapshotError::Keys);
+            }
         }
         transaction.commit().await?;
         let head = sqlx::query("SELECT id, version FROM objects WHERE row = ?").bind(HEAD_ROW);
@@ -63,6 +69,12 @@ impl Store {
         let snapshot = Snapshot { store: head.try_get(0)?, version };
         // What is left of the keys as they were is not in the file any more after this.
         sqlx::query("VACUUM").execute(&mut copy).await?;
+        // One file it is, with nothing left in a log beside it.
+        let mode: String =
+            sqlx::query_scalar("PRAGMA journal_mode = DELETE").fetch_one(&mut copy).await?;
+        if mode != "delete" {
+            return Err(SnapshotError::Keys);
+        }
         copy.close().await?;
         Ok(snapshot)
     }

@@ -289,7 +289,10 @@ impl Store {
     }
 
     /// Seals the ring under another lock key, which the next start needs.
-    async fn relock(&self, lock: UnlockKey) -> Result<(), WriteError> {
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn relock(&self, lock: UnlockKey) -> Result<(), WriteError> {
         let _alone = self.inner.rotation.lock().await;
         self.change_keys(write::KeyWork::Relock(lock)).await.map(|_| ())
     }

@@ -109,6 +109,37 @@ fn a_backup_brings_everything_back_on_another_host() {
     assert!(told.contains("backup restore"), "{told}");
 }
 
+/// A host that has nothing but the backup gets a key of its own; one whose providers have none is told
+/// so before anything is given up.
+#[test]
+fn a_restored_store_can_be_opened_by_who_restored_it() {
+    let dir = Scratch::new("backup-bare");
+    let (identity, recipient) = key(&dir);
+    let mut own = Purser::swarm("backup-bare");
+    make_secret(&own.client(), "kept", "eA==");
+    let file = make(&dir, &own, "swarm.age", &recipient);
+    own.kill();
+    let none = dir.join("none").display().to_string();
+    let said = refused(restore(
+        &file,
+        &identity,
+        &own,
+        &["--replace", "--unlock", &format!("file:{none}")],
+    ));
+    assert!(said.contains("no provider has an unlock key"), "{said}");
+    own.start();
+    assert_eq!(own.client().get("/secrets").json().as_array().map(Vec::len), Some(1));
+    own.kill();
+
+    std::fs::remove_dir_all(own.data_dir()).expect("it was there");
+    let dirs = own.dirs();
+    let at = dirs.iter().position(|word| word == "--unlock-key-file").expect("it has one");
+    std::fs::remove_file(&dirs[at + 1]).expect("it was there");
+    ok(restore(&file, &identity, &own, &[]));
+    own.start();
+    assert_eq!(own.client().get("/secrets").json().as_array().map(Vec::len), Some(1));
+}
+
 #[test]
 fn a_backup_is_of_one_moment_while_clients_write() {
     let dir = Scratch::new("backup-load");
