@@ -108,13 +108,14 @@ impl Keys {
     }
 
     /// With a new key of each use but one. All epoch and audit keys are sealed under the new ring key.
+    /// Their ids come after `last`, which no key may have had.
     pub(super) fn rotated(
         &self,
         store: &str,
+        last: u32,
         now: u64,
         entropy: &dyn Entropy,
     ) -> (Keys, Vec<KeyRow>) {
-        let last = self.list().last().map_or(0, |key| key.id.0);
         let [ring_key, epoch, audit] =
             [1, 2, 3].map(|step| Arc::new(RingKey::make(KeyId(last + step), now, entropy)));
         let mut keys = self.copy();
@@ -150,6 +151,11 @@ impl Keys {
         let rows = locked.map(|(usage, key)| key.row(store, usage, lock.sealing(), entropy));
         let rows = rows.collect();
         (Keys { lock: Arc::new(lock), ..self.copy() }, rows)
+    }
+
+    /// The highest id.
+    pub(super) fn last(&self) -> u32 {
+        self.list().last().map_or(0, |key| key.id.0)
     }
 
     fn copy(&self) -> Keys {

@@ -21,6 +21,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, RwLock};
 
 use zeroize::Zeroizing;
@@ -117,6 +118,9 @@ pub struct Keyring {
     mark: CipherKey,
     /// Everything that a rotation changes.
     keys: RwLock<Arc<Keys>>,
+    /// The highest id that a key was given, also one that was taken back: something may have been
+    /// sealed with it meanwhile, and would be taken for sealed with the next key of that id.
+    last: AtomicU32,
 }
 
 /// A ring cannot be put together.
@@ -215,17 +219,14 @@ impl Keyring {
             return Err(KeyringError::Missing(KeyUse::Ring));
         }
         let (epochs, audits) = (open_inner(KeyUse::Epoch)?, open_inner(KeyUse::Audit)?);
+        let keys =
+            Keys { lock: Arc::new(lock), ring, epochs, audits, fingerprint: Arc::new(fingerprint) };
         Ok(Keyring {
             store: store.to_owned(),
-            mark: fingerprint.root.derive(b"purser row mark 1"),
-            fingerprint: fingerprint.root.derive(b"purser fingerprint 1"),
-            keys: RwLock::new(Arc::new(Keys {
-                lock: Arc::new(lock),
-                ring,
-                epochs,
-                audits,
-                fingerprint: Arc::new(fingerprint),
-            })),
+            mark: keys.fingerprint.root.derive(b"purser row mark 1"),
+            fingerprint: keys.fingerprint.root.derive(b"purser fingerprint 1"),
+            last: AtomicU32::new(keys.last()),
+            keys: RwLock::new(Arc::new(keys)),
         })
     }
 
@@ -355,7 +356,10 @@ impl Keyring {
 
     /// Makes a ring key and an epoch key, which seal from now on.
     pub fn rotate(&self, now: u64, entropy: &dyn Entropy) -> KeyChange {
-        let (keys, puts) = self.keys().rotated(&self.store, now, entropy);
+        let before = self.keys();
+        let last = self.last.load(Ordering::Relaxed).max(before.last());
+        let (keys, puts) = before.rotated(&self.store, last, now, entropy);
+        self.last.store(keys.last(), Ordering::Relaxed);
         self.install(keys, puts, Vec::new())
     }
 
