@@ -41,6 +41,7 @@ impl App {
     pub async fn start(config: &Config, providers: Arc<Providers>) -> anyhow::Result<App> {
         let stop = CancellationToken::new();
         let listeners = Listeners::open(&config.http).await?;
+        let look = config.policy.as_deref().map(policy::look).unwrap_or_default();
         let policy = policy::read(config.policy.as_deref())?;
         let cores = Cores::start(config, providers, policy, stop.clone()).await?;
         let engine = config.engine.clone().map(Engine::new);
@@ -50,7 +51,7 @@ impl App {
         cores.set_door(door.clone());
         if let Some(path) = config.policy.clone() {
             let (cores, stop) = (cores.clone(), stop.clone());
-            tokio::spawn(async move { policy::follow(&path, &cores, stop).await });
+            tokio::spawn(async move { policy::follow(&path, look, &cores, stop).await });
         }
         let door = tokio::spawn(door.serve(listeners));
         Ok(App { stop, cores, door })

@@ -100,6 +100,7 @@ impl Cores {
         let opened =
             store::open(&self.config, unlock, clock.clone(), entropy.clone(), store_stop.clone());
         let (store, writer) = opened.await.map_err(Failed::Open)?;
+        let before = store.audit_chain().last;
         let note = Note::new(Actor::Manager, "manager start").with(how);
         let told = store.note(vec![Told { note, outcome: Outcome::Done }]).await;
         if let Err(error) = told {
@@ -123,10 +124,12 @@ impl Cores {
             writer,
             tokio::spawn(dispatcher::run(manager.clone(), stop.clone())),
             tokio::spawn(look_after(manager.clone(), upkeep.clone(), stop.clone())),
-            tokio::spawn(hand_on(manager.clone(), upkeep.clone(), stop.clone())),
+            tokio::spawn(hand_on(manager.clone(), upkeep.clone(), before, stop.clone())),
         ];
         self.tasks.write().expect(WHOLE).extend(tasks);
         *self.manager.write().expect(WHOLE) = manager;
+        // One that was read meanwhile went to the manager before.
+        self.manager().set_policy(self.policy.read().expect(WHOLE).clone());
         Ok(())
     }
 
@@ -215,13 +218,15 @@ impl Locked for Cores {
         })
     }
 
-    fn forget(&self) -> BoxFuture<'_, Result<(), Refusal>> {
+    fn forget(&self, actor: Actor) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(async {
             let _held = self.opening.lock().await;
             self.check_locked()?;
             store::forget(&self.config).map_err(Failed::Open)?;
             self.open(self.providers.clone().into()).await?;
             tracing::warn!("the locked swarm was given up, and its store with it");
+            let note = Note::new(actor, "swarm leave").with("locked, and its audit gone with it");
+            self.manager().tell(vec![Told { note, outcome: Outcome::Done }]).await?;
             self.open_door();
             Ok(())
         })

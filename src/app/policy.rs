@@ -28,17 +28,17 @@ pub(super) fn read(path: Option<&Path>) -> anyhow::Result<Policy> {
 }
 
 /// How a file looks from outside: a file that was replaced, however quickly, looks otherwise.
-type Look = Option<(SystemTime, u64, u64)>;
+pub(super) type Look = Option<(SystemTime, u64, u64)>;
 
-fn look(path: &Path) -> Look {
+/// How it looks now.
+pub(super) fn look(path: &Path) -> Look {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }
 
-/// Follows the file, until `stop`.
-pub(super) async fn follow(path: &Path, cores: &Cores, stop: CancellationToken) {
-    let mut known = look(path);
+/// Follows the file, which looked like `known` before it was read, until `stop`.
+pub(super) async fn follow(path: &Path, mut known: Look, cores: &Cores, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,

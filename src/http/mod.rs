@@ -51,6 +51,7 @@ pub use router::document;
 pub use server::{Config, Listeners, ServeError};
 pub use tls::{TlsError, TlsFiles};
 
+use crate::domain::actor::Actor;
 use crate::domain::id::Stream;
 use crate::domain::refusal::Refusal;
 use crate::engine::Engine;
@@ -63,8 +64,8 @@ pub trait Locked: Send + Sync {
     /// Opens the store with the key that a user gave.
     fn unlock(&self, key: UnlockKey) -> BoxFuture<'_, Result<(), Refusal>>;
 
-    /// Gives up the swarm and all that is in its store.
-    fn forget(&self) -> BoxFuture<'_, Result<(), Refusal>>;
+    /// Gives up the swarm and all that is in its store, as `actor` wishes.
+    fn forget(&self, actor: Actor) -> BoxFuture<'_, Result<(), Refusal>>;
 }
 
 /// The door; clones share it.

@@ -87,9 +87,13 @@ async fn admit(api: &Api, caller: Caller, is_look: bool, asked: String) -> Resul
         return Ok(());
     }
     caller.set_told();
-    let note = Note::new(Actor::Client(caller), "engine request").with(asked);
-    api.manager.tell(vec![Told { note, outcome: Outcome::Done }]).await?;
-    Ok(())
+    tell_of_use(api, &Actor::Client(caller), asked).await
+}
+
+/// Has the audit tell that somebody uses the engine for something.
+pub(super) async fn tell_of_use(api: &Api, actor: &Actor, asked: String) -> Result<(), Failure> {
+    let note = Note::new(actor.clone(), "engine request").with(asked);
+    Ok(api.manager.tell(vec![Told { note, outcome: Outcome::Done }]).await?)
 }
 
 /// Copies both ways until both sides have ended.

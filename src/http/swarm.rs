@@ -191,6 +191,7 @@ pub(super) async fn inspect(
     responses((status = 200), (status = 400, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn update(
     State(api): State<Api>,
+    access: Access,
     Asker(actor): Asker,
     query: Query,
     request: Request<Body>,
@@ -204,6 +205,8 @@ pub(super) async fn update(
     let rotate_unlock_key = query.strict_bool("rotateManagerUnlockKey")?;
     let view = api.manager.view();
     let cluster = view.require_cluster()?;
+    // Before keys are made or asked for.
+    access.check_at_all(Verb::Update, Right::Swarm)?;
     drop(as_sent);
     // What is left out stays as it is: a client that sends a part of the settings does not want the
     // rest set to zero.
@@ -248,6 +251,7 @@ fn merge(known: &mut Value, sent: Value) {
     responses((status = 200), (status = 503, body = ErrorResponse)))]
 pub(super) async fn leave(
     State(api): State<Api>,
+    access: Access,
     Asker(actor): Asker,
     query: Query,
 ) -> Result<Response<Body>, Failure> {
@@ -260,7 +264,8 @@ pub(super) async fn leave(
                  this message.",
             ));
         }
-        locked.forget().await?;
+        access.check_at_all(Verb::Remove, Right::Swarm)?;
+        locked.forget(actor).await?;
         return Ok(empty(StatusCode::OK));
     }
     let Some(cluster) = view.cluster() else {
@@ -273,6 +278,8 @@ pub(super) async fn leave(
              ignore this message. ",
         ));
     }
+    // Before the engine of this host gives up its tasks.
+    access.check_at_all(Verb::Remove, Right::Swarm)?;
     super::attach::before_leave(&api, cluster).await;
     api.manager.leave_swarm(actor).await?;
     Ok(empty(StatusCode::OK))

@@ -5,12 +5,13 @@ use axum::extract::State;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json as value};
 
-use super::context::{API_MAX, API_MIN, Api, ApiInner};
+use super::context::{API_MAX, API_MIN, Access, Api, ApiInner};
 use super::error::{ErrorResponse, Failure, empty, json};
 use super::swarm::SwarmAnswer;
 use crate::domain::node::NodeState;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::task_state::TaskState;
+use crate::manager::{Right, Verb};
 
 /// Version of this program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -100,10 +101,11 @@ pub(super) fn host_name() -> String {
 /// State of this host and its swarm
 #[utoipa::path(get, path = "/info", tag = "System", operation_id = "SystemInfo",
     responses((status = 200, body = Object)))]
-pub(super) async fn info(State(api): State<Api>) -> Response<Body> {
+pub(super) async fn info(State(api): State<Api>, access: Access) -> Response<Body> {
+    let is_shown = access.check_at_all(Verb::Use, Right::Engine).is_ok();
     let engine = match &api.engine {
-        Some(engine) => engine.info().await.ok(),
-        None => None,
+        Some(engine) if is_shown => engine.info().await.ok(),
+        _ => None,
     };
     let mut answer = engine.unwrap_or_else(|| without_engine(&api));
     let (swarm, warnings) = swarm(&api);

@@ -7,8 +7,9 @@
 
 use zeroize::Zeroizing;
 
-use super::Manager;
+use super::{Manager, Told};
 use crate::domain::actor::Actor;
+use crate::domain::audit::Outcome;
 use crate::domain::id::Stream;
 use crate::domain::intent::{Intent, SwarmUpdate};
 use crate::domain::refusal::{Reason, Refusal};
@@ -27,11 +28,14 @@ impl Manager {
         // A restored store is not locked, whatever it says.
         let is_on = cluster.spec.encryption_config.auto_lock_managers;
         let is_locked = || self.inner.store.keyring().autolock_key().is_some();
-        if cluster.autolock.is_due() || is_on && !is_locked() {
+        if is_on && (cluster.autolock.is_due() || !is_locked()) {
             let mut bytes = [0; 32];
             self.entropy().fill(Stream::Key, &mut bytes);
             let key = UnlockKey::autolock(bytes);
             self.submit_and_relock(actor, Intent::ShowUnlockKey, key).await?;
+        } else if is_locked() {
+            let note = Intent::ShowUnlockKey.note(actor);
+            self.tell(vec![Told { note, outcome: Outcome::Done }]).await?;
         }
         let key = self.inner.store.keyring().autolock_key();
         Ok(key.map(|key| key.autolock_text()).unwrap_or_default())
@@ -63,6 +67,7 @@ impl Manager {
         actor: Actor,
         update: SwarmUpdate,
     ) -> Result<Applied, Refusal> {
+        let _alone = self.inner.showing_key.lock().await;
         let stays_locked = update.spec.encryption_config.auto_lock_managers;
         let intent = Intent::UpdateSwarm(Box::new(update));
         if stays_locked || self.inner.store.keyring().autolock_key().is_none() {
@@ -74,6 +79,7 @@ impl Manager {
 
     /// Ends the swarm; what comes after it is not locked.
     pub(super) async fn leave_unlocked(&self, actor: Actor) -> Result<Applied, Refusal> {
+        let _alone = self.inner.showing_key.lock().await;
         if self.inner.store.keyring().autolock_key().is_none() {
             return self.submit(actor, Intent::LeaveSwarm).await;
         }

@@ -210,7 +210,11 @@ fn each_may_do_what_a_rule_allows_and_nothing_else() {
     assert_eq!(world.root.get("/secrets").json().as_array().map(Vec::len), Some(2));
     // What was denied is told.
     let told = world.root.get("/purser/audit?actor=cert:bob").text();
-    assert!(told.contains("\"denied\"") && told.contains("may not read secret prod-db"), "{told}");
+    assert!(
+        told.contains("\"denied\"") && told.contains(&format!("may not read secret {secret}")),
+        "{told}"
+    );
+    assert!(!told.contains("prod-db"), "names of what may not be seen are told to nobody: {told}");
 }
 
 #[test]
@@ -236,14 +240,16 @@ fn who_may_not_grant_a_secret_reaches_it_by_no_way() {
         assert_eq!(status, 403, "{text}");
         assert!(text.contains(&format!("{DENIED} grant {what}")), "{text}");
     };
+    // What it may not see is named by its id.
+    let (of_prod, of_config) = (format!("secret {prod}"), format!("config {config}"));
     // By a new service, also under a name that it does not have.
-    denied(create(&service("web-a", "a:1", &[prod_ref], &[])), "secret prod-db");
-    denied(create(&service("web-a", "a:1", &[dev_ref, prod_ref], &[])), "secret prod-db");
+    denied(create(&service("web-a", "a:1", &[prod_ref], &[])), &of_prod);
+    denied(create(&service("web-a", "a:1", &[dev_ref, prod_ref], &[])), &of_prod);
     let disguised = (prod.as_str(), "dev-db");
-    denied(create(&service("web-a", "a:1", &[disguised], &[])), "secret prod-db");
-    denied(create(&service("web-a", "a:1", &[], &[config_ref])), "config prod-conf");
+    denied(create(&service("web-a", "a:1", &[disguised], &[])), &of_prod);
+    denied(create(&service("web-a", "a:1", &[], &[config_ref])), &of_config);
     // A template reads only what its service was granted, so that a reference is needed again.
-    denied(create(&service("web-a", "a:1", &[prod_ref], &[template_ref])), "secret prod-db");
+    denied(create(&service("web-a", "a:1", &[prod_ref], &[template_ref])), &of_prod);
     let (status, text) = create(&service("web-a", "a:1", &[dev_ref, team_ref], &[template_ref]));
     assert_eq!(status, 201, "{text}");
 
@@ -253,23 +259,23 @@ fn who_may_not_grant_a_secret_reaches_it_by_no_way() {
         format!("/services/{name}/update?version={version}{more}")
     };
     let update = |name: &str, more: &str, spec: &Value| ann("POST", &path(name, more), Some(spec));
-    denied(update("web-a", "", &service("web-a", "a:1", &[prod_ref], &[])), "secret prod-db");
+    denied(update("web-a", "", &service("web-a", "a:1", &[prod_ref], &[])), &of_prod);
 
     // By one that has it already: another image would read it.
     world.make("/services/create", &service("web-b", "a:1", &[prod_ref], &[]));
-    denied(update("web-b", "", &service("web-b", "thief:1", &[prod_ref], &[])), "secret prod-db");
+    denied(update("web-b", "", &service("web-b", "thief:1", &[prod_ref], &[])), &of_prod);
     let mut scaled = service("web-b", "a:1", &[prod_ref], &[]);
     scaled["Mode"]["Replicated"]["Replicas"] = 1.into();
     assert_eq!(update("web-b", "", &scaled).0, 200, "what runs stays as it is");
     let mut forced = scaled.clone();
     forced["TaskTemplate"]["ForceUpdate"] = 1.into();
-    denied(update("web-b", "", &forced), "secret prod-db");
+    denied(update("web-b", "", &forced), &of_prod);
 
     // By going back to a spec that had it.
     let spec = service("web-b", "a:2", &[], &[]);
     let changed = world.root.post(&path("web-b", ""), &spec);
     assert_eq!(changed.status, 200, "{}", changed.text());
-    denied(update("web-b", "&rollback=previous", &spec), "secret prod-db");
+    denied(update("web-b", "&rollback=previous", &spec), &of_prod);
 
     // By giving it another name or label: that takes the right to change it.
     let relabel = json!({"Name": "prod-db", "Labels": {"team": "web"}});
@@ -288,6 +294,75 @@ fn who_may_not_grant_a_secret_reaches_it_by_no_way() {
         let (status, text) = ann(method, path, None);
         assert_eq!(status, 403, "{method} {path}: {text}");
         assert!(text.contains("may not use the engine"), "{text}");
+    }
+}
+
+/// Where nothing can be read, everything could still be lost.
+#[test]
+fn a_locked_swarm_is_given_up_by_who_may_leave_it() {
+    let mut world = World::new("policy-locked");
+    world.secret("kept", &json!({}));
+    let path = format!("/swarm/update?version={}", world.version("/swarm"));
+    let wish = json!({"EncryptionConfig": {"AutoLockManagers": true}});
+    assert_eq!(world.root.post(&path, &wish).status, 200);
+    let key = world.root.get("/swarm/unlockkey").json()["UnlockKey"].clone();
+    world.guarded.purser.kill();
+    world.guarded.purser.start_locked();
+    let (status, text) = world.ask(&world.ann, "POST", "/swarm/leave?force=1", None);
+    assert_eq!(status, 403, "{text}");
+    assert!(text.contains(&format!("{DENIED} remove the swarm")), "{text}");
+    let root = world.guarded.purser.client();
+    assert_eq!(root.post("/swarm/unlock", &json!({"UnlockKey": key})).status, 200);
+    assert_eq!(root.get("/secrets").json().as_array().map(Vec::len), Some(1));
+    // Who shows the key is told every time.
+    assert_eq!(root.get("/swarm/unlockkey").json()["UnlockKey"], key);
+    let shown = root.get("/purser/audit").text().matches("unlock key show").count();
+    assert_eq!(shown, 2);
+    // Who may, may; the audit that begins then says who it was.
+    world.guarded.purser.kill();
+    world.guarded.purser.start_locked();
+    let root = world.guarded.purser.client();
+    assert_eq!(root.request("POST", "/swarm/leave?force=1", &[], b"").status, 200);
+    let told = root.get("/purser/audit").text();
+    assert!(told.contains("swarm leave") && told.contains("uid:0"), "{told}");
+}
+
+/// Tasks that reach into their host have what the engine there has.
+#[test]
+fn who_may_not_use_the_engine_reaches_into_no_host() {
+    let world = World::new("policy-host");
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut spec = service("web-h", "a:1", &[], &[]);
+        change(&mut spec["TaskTemplate"]);
+        spec
+    };
+    let mount = |mount: Value| {
+        move |template: &mut Value| template["ContainerSpec"]["Mounts"] = json!([mount])
+    };
+    let reaching = [
+        with(&mount(json!({"Type": "bind", "Source": "/", "Target": "/host"}))),
+        with(&mount(json!({"Type": "volume", "Source": "v", "Target": "/host", "VolumeOptions":
+            {"DriverConfig": {"Name": "local", "Options": {"o": "bind", "device": "/"}}}}))),
+        with(&|template| template["ContainerSpec"]["CapabilityAdd"] = json!(["CAP_SYS_ADMIN"])),
+        with(&|template| {
+            template["ContainerSpec"]["Privileges"] = json!({"Seccomp": {"Mode": "unconfined"}});
+        }),
+        with(&|template| template["Networks"] = json!([{"Target": "host"}])),
+    ];
+    for spec in &reaching {
+        let (status, text) = world.ask(&world.ann, "POST", "/services/create", Some(spec));
+        assert_eq!(status, 403, "{text}");
+        assert!(text.contains(&format!("{DENIED} use the engine")), "{text}");
+    }
+    let plain = with(&mount(json!({"Type": "volume", "Source": "v", "Target": "/data"})));
+    let (status, text) = world.ask(&world.ann, "POST", "/services/create", Some(&plain));
+    assert_eq!(status, 201, "{text}");
+    for spec in &reaching {
+        let path = format!("/services/web-h/update?version={}", world.version("/services/web-h"));
+        let (status, text) = world.ask(&world.ann, "POST", &path, Some(spec));
+        assert_eq!(status, 403, "{text}");
+        let made = world.root.post(&path, spec);
+        assert_eq!(made.status, 200, "who may, may: {}", made.text());
     }
 }
 

@@ -296,7 +296,10 @@ pub(super) async fn inspect(
         _ => return Ok(passthrough::fallback(&api, request).await),
     };
     access.check(Verb::Read, || Object::Network(own.clone()))?;
-    let local = engine_network(&api, own.id.as_str(), verbose).await;
+    let local = match access.check_at_all(Verb::Use, Right::Engine) {
+        Ok(()) => engine_network(&api, own.id.as_str(), verbose).await,
+        Err(_) => None,
+    };
     let local = local.filter(|network| text_of(network, "Id") == own.id.as_str());
     Ok(json(StatusCode::OK, &NetworkAnswer::from(&**own).with_local(local.as_ref())))
 }

@@ -16,10 +16,11 @@ use crate::domain::intent::Intent;
 use crate::domain::network::Network;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::time::Timestamp;
-use crate::http::context::{Api, ApiInner, Asker};
+use crate::http::context::{Access, Api, ApiInner, Asker};
 use crate::http::error::{ErrorResponse, Failure, json};
 use crate::http::passthrough;
 use crate::http::query::Query;
+use crate::manager::{Right, Verb};
 
 /// What was removed.
 #[derive(Serialize, ToSchema)]
@@ -35,6 +36,7 @@ pub(in crate::http) struct NetworkPruneResponse {
     responses((status = 200, body = NetworkPruneResponse), (status = 400, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(in crate::http) async fn prune(
     State(api): State<Api>,
+    access: Access,
     Asker(actor): Asker,
     query: Query,
     request: Request<Body>,
@@ -45,7 +47,11 @@ pub(in crate::http) async fn prune(
     }
     let filters = query.filters(&["label", "label!", "until"])?;
     let until = until(&filters, api.manager.clock().now())?;
-    let mut deleted = prune_engine(&api, query.text("filters")).await?;
+    let mut deleted = Vec::new();
+    if api.engine.is_some() && access.check_at_all(Verb::Use, Right::Engine).is_ok() {
+        passthrough::tell_of_use(&api, &actor, format!("POST {}", request.uri().path())).await?;
+        deleted = prune_engine(&api, query.text("filters")).await?;
+    }
     // That of the routing mesh goes only when it is named.
     let candidates = view.networks().filter(|network| {
         network.is_shown() && !network.spec.ingress && passes(&filters, until, network)
@@ -54,8 +60,12 @@ pub(in crate::http) async fn prune(
         let intent = Intent::RemoveNetwork { id: network.id };
         match api.manager.submit(actor.clone(), intent).await {
             Ok(_) => deleted.push(network.spec.name.clone()),
-            // In use, or gone meanwhile.
-            Err(refusal) if matches!(refusal.reason, Reason::Precondition | Reason::NotFound) => {}
+            // In use, gone meanwhile, or of those whom the policy gives it to.
+            Err(refusal)
+                if matches!(
+                    refusal.reason,
+                    Reason::Precondition | Reason::NotFound | Reason::Forbidden
+                ) => {}
             Err(refusal) => return Err(refusal.into()),
         }
     }

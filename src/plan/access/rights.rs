@@ -4,10 +4,13 @@
 //! So every reference of the new template takes the right to grant what it names, also one that was
 //! there before; only what leaves the template as it is, such as scaling, takes none. A rollback runs
 //! what the spec before says, and takes the rights for that.
+//!
+//! Tasks that reach into their host have what the engine there has: they take the right to use it.
 
 use super::policy::{Kind, Labels, Policy, Target, Verb};
 use crate::domain::actor::Caller;
 use crate::domain::change::Object;
+use crate::domain::container::{AppArmorMode, Mount, MountType, Privileges, SeccompMode};
 use crate::domain::intent::Intent;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::service::{ServiceSpec, TaskSpec};
@@ -51,24 +54,25 @@ pub fn check(
         }
         Intent::CreateService { spec, .. } => {
             asking.may(Verb::Create, Kind::Service, &spec.name, &spec.labels)?;
-            asking.may_grant_all(view, &spec.task_template)
+            asking.may_run(view, spec)
         }
         Intent::UpdateService { id, spec, .. } => {
             let Some(service) = view.service(*id) else { return Ok(()) };
             asking.may_of(Verb::Update, Some(Object::Service(service.clone())))?;
             asking.may(Verb::Update, Kind::Service, &spec.name, &spec.labels)?;
-            if spec.task_template == service.spec.task_template {
+            if spec.task_template == service.spec.task_template
+                && spec.networks == service.spec.networks
+            {
                 return Ok(());
             }
-            asking.may_grant_all(view, &spec.task_template)
+            asking.may_run(view, spec)
         }
         Intent::RollBackService { id, spec, .. } => {
             let Some(service) = view.service(*id) else { return Ok(()) };
             asking.may_of(Verb::Update, Some(Object::Service(service.clone())))?;
-            let specs = service.previous_spec.iter().chain([spec]);
-            for ServiceSpec { name, labels, task_template, .. } in specs {
-                asking.may(Verb::Update, Kind::Service, name, labels)?;
-                asking.may_grant_all(view, task_template)?;
+            for spec in service.previous_spec.iter().chain([spec]) {
+                asking.may(Verb::Update, Kind::Service, &spec.name, &spec.labels)?;
+                asking.may_run(view, spec)?;
             }
             Ok(())
         }
@@ -81,7 +85,12 @@ pub fn check(
         Intent::RemoveNetwork { id } => {
             asking.may_of(Verb::Remove, view.network(*id).cloned().map(Object::Network))
         }
-        Intent::UpdateNode { id, .. } => asking.may_of(Verb::Update, node(*id)),
+        Intent::UpdateNode { id, spec, .. } => {
+            asking.may_of(Verb::Update, node(*id))?;
+            // Of what is not there nothing is said.
+            let Some(node) = view.node(*id) else { return Ok(()) };
+            asking.may(Verb::Update, Kind::Node, Object::Node(node.clone()).name(), &spec.labels)
+        }
         Intent::RemoveNode { id, .. } => asking.may_of(Verb::Remove, node(*id)),
         Intent::InitSwarm(_) => asking.may_at_all(Verb::Create, Kind::Swarm),
         Intent::UpdateSwarm(_) => asking.may_at_all(Verb::Update, Kind::Swarm),
@@ -124,7 +133,15 @@ impl Asking<'_> {
     pub fn may_of(&self, verb: Verb, object: Option<Object>) -> Result<(), Refusal> {
         let Some(object) = object else { return Ok(()) };
         let target = target(&object);
-        if self.is_allowed(verb, target) { Ok(()) } else { Err(self.denied(verb, target)) }
+        if self.is_allowed(verb, target) {
+            return Ok(());
+        }
+        if self.is_allowed(Verb::Read, target) {
+            return Err(self.denied(verb, target));
+        }
+        // Asked for by a part of its id, it would be told by its name to who may not see it.
+        let key = object.key();
+        Err(self.denied(verb, Target { name: key.id(), ..target }))
     }
 
     /// Checks that it may do this to what has no name.
@@ -139,6 +156,23 @@ impl Asking<'_> {
     fn may(&self, verb: Verb, kind: Kind, name: &str, labels: &Labels) -> Result<(), Refusal> {
         let target = Target { kind, name, labels: Some(labels) };
         if self.is_allowed(verb, target) { Ok(()) } else { Err(self.denied(verb, target)) }
+    }
+
+    /// Checks that it may have tasks run as a spec says: that it may grant what is granted there, and use the
+    /// engine if tasks would reach into the host, where the secrets of all others are.
+    fn may_run(&self, view: &View, spec: &ServiceSpec) -> Result<(), Refusal> {
+        if reaches_host(view, spec) {
+            self.may_at_all(Verb::Use, Kind::Engine).map_err(|refusal| Refusal {
+                message: format!(
+                    "{}, which a service takes that reaches into the host: by a bind mount, a \
+                     volume with options of its driver, an added capability, a security profile \
+                     of its own or the host's network",
+                    refusal.message
+                ),
+                ..refusal
+            })?;
+        }
+        self.may_grant_all(view, &spec.task_template)
     }
 
     /// Checks that it may grant whatever a template refers to, by what the ids name now: the names
@@ -163,6 +197,37 @@ impl Asking<'_> {
         let text = format!("access denied: {who} may not {verb} {kind} {name}");
         Refusal::front(Reason::Forbidden, text.trim_end())
     }
+}
+
+/// True for a spec whose tasks are not kept apart from the host that they run on.
+fn reaches_host(view: &View, spec: &ServiceSpec) -> bool {
+    let template = &spec.task_template;
+    let is_host = |network: &str| {
+        network == "host"
+            || view.resolve_network(network).is_ok_and(|found| found.spec.name == "host")
+    };
+    if template.networks.iter().chain(&spec.networks).any(|network| is_host(&network.target)) {
+        return true;
+    }
+    let Some(container) = &template.container_spec else { return false };
+    let is_open = |mount: &Mount| match mount.kind {
+        Some(MountType::Tmpfs) => false,
+        Some(MountType::Volume) => {
+            let options = mount.volume_options.as_ref();
+            options.and_then(|options| options.driver_config.as_ref()).is_some()
+        }
+        _ => true,
+    };
+    let is_loose = |privileges: &Privileges| {
+        let seccomp = privileges.seccomp.as_ref().and_then(|seccomp| seccomp.mode);
+        let app_armor = privileges.app_armor.as_ref().and_then(|app_armor| app_armor.mode);
+        seccomp.is_some_and(|mode| mode != SeccompMode::Default)
+            || app_armor.is_some_and(|mode| mode != AppArmorMode::Default)
+            || privileges.selinux_context.is_some()
+    };
+    container.mounts.iter().any(is_open)
+        || !container.capability_add.is_empty()
+        || container.privileges.as_ref().is_some_and(is_loose)
 }
 
 /// An object as rules see it.

@@ -69,6 +69,10 @@ pub(super) fn update(view: &View, update: SwarmUpdate) -> Result<Vec<Change>, Re
 /// A user has seen the key of autolock that was asked for last, which is about to take effect.
 pub(super) fn show_unlock_key(view: &View) -> Result<Vec<Change>, Refusal> {
     let cluster = view.require_cluster()?;
+    if !cluster.spec.encryption_config.auto_lock_managers {
+        // Turned off since the key was asked for: nothing may be sealed under it.
+        return Ok(Vec::new());
+    }
     let mut cluster = (**cluster).clone();
     if !cluster.autolock.is_due() {
         // The store came back without its lock.
