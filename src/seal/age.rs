@@ -51,9 +51,9 @@ pub enum Identity {
 /// A recovery file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum AgeError {
-    /// A recipient that is none.
-    #[error("{0:?} is no recipient: age1… is")]
-    Recipient(String),
+    /// A recipient that is none. What it is is not said: it may be a secret key, put in the wrong place.
+    #[error("the recipient is none: age1… is")]
+    Recipient,
     /// An identity that is none.
     #[error("the identity is no AGE-SECRET-KEY-1…")]
     Identity,
@@ -74,7 +74,7 @@ impl Recipient {
     /// # Errors
     /// It is none.
     pub fn parse(text: &str) -> Result<Recipient, AgeError> {
-        let unknown = || AgeError::Recipient(text.to_owned());
+        let unknown = || AgeError::Recipient;
         let (prefix, bytes) = bech32::decode(text.trim()).map_err(|_| unknown())?;
         let key: [u8; 32] = bytes.try_into().map_err(|_| unknown())?;
         if prefix.as_str() == "age" { Ok(Recipient::Key(key)) } else { Err(unknown()) }
