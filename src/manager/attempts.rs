@@ -11,8 +11,11 @@ use crate::domain::time::{Nanoseconds, Timestamp};
 /// `docker swarm join`.
 pub(super) const ATTEMPTS_MAX: u32 = 20;
 const WINDOW: Nanoseconds = 60_000_000_000;
-/// Addresses that are remembered at once. Beyond them those are forgotten that may try again.
+/// Addresses that are remembered at once. Beyond them those are forgotten that may try again, and all
+/// further ones count as one.
 const ADDRESSES_MAX: usize = 4096;
+/// What stands for the further ones.
+const FURTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
 /// How often addresses have failed of late.
 #[derive(Default)]
@@ -23,7 +26,7 @@ impl Attempts {
     pub(super) fn is_barred(&self, addr: IpAddr, now: Timestamp) -> bool {
         let known = self.0.lock().expect("a count is never left half put");
         known
-            .get(&network_of(addr))
+            .get(&place_in(&known, addr))
             .is_some_and(|(since, count)| *count >= ATTEMPTS_MAX && now < since.plus(WINDOW))
     }
 
@@ -33,15 +36,20 @@ impl Attempts {
         if known.len() >= ADDRESSES_MAX {
             known.retain(|_, (since, _)| now < since.plus(WINDOW));
         }
-        if known.len() >= ADDRESSES_MAX && !known.contains_key(&network_of(addr)) {
-            // From so many places at once: the handshakes are what bounds them.
-            return;
-        }
-        let (since, count) = known.entry(network_of(addr)).or_insert((now, 0));
+        let place = place_in(&known, addr);
+        let (since, count) = known.entry(place).or_insert((now, 0));
         if now >= since.plus(WINDOW) {
             (*since, *count) = (now, 0);
         }
         *count += 1;
+    }
+}
+
+fn place_in(known: &HashMap<IpAddr, (Timestamp, u32)>, addr: IpAddr) -> IpAddr {
+    let network = network_of(addr);
+    match known.contains_key(&network) || known.len() < ADDRESSES_MAX {
+        true => network,
+        false => FURTHER,
     }
 }
 
@@ -77,9 +85,12 @@ mod tests {
     #[test]
     fn no_more_addresses_are_remembered_than_stated() {
         let attempts = Attempts::default();
-        for number in 0..10_000_u32 {
+        for number in 1..=10_000_u32 {
             attempts.note(IpAddr::V4(number.into()), Timestamp::ZERO);
         }
-        assert_eq!(attempts.0.lock().expect("a test's lock").len(), ADDRESSES_MAX);
+        assert_eq!(attempts.0.lock().expect("a test's lock").len(), ADDRESSES_MAX + 1);
+        let further = IpAddr::V4(20_000.into());
+        assert!(attempts.is_barred(further, Timestamp::ZERO), "all further ones wait together");
+        assert!(!attempts.is_barred(further, Timestamp::ZERO.plus(WINDOW)), "after a minute");
     }
 }
