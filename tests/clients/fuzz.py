@@ -191,7 +191,7 @@ def end_streams(case, draw):
         case.query["until"] = draw.choice(["1", "1.5", "0", "-1", "x"])
         # The type that older versions have for lines is read as that of one value.
         case.headers["Accept"] = draw.choice(["application/jsonl", "application/x-ndjson"])
-    if case.path.endswith("/logs"):
+    if case.path.endswith("/logs") or case.path == "/purser/audit":
         case.query["follow"] = draw.choice(["", "0", "no", "false", "none"])
 
 

@@ -83,7 +83,7 @@ fn what_nothing_is_called_is_not_found() {
     let spec = json!({"Name": "x", "TaskTemplate": {"ContainerSpec": {"Image": "i"}}});
     let node = json!({"Role": "worker", "Availability": "active"});
     let mut cases = Vec::new();
-    for wanted in ["x", "nope-nope", "self", "zzzzzzzzzzzzzzzzzzzzzzzzz", "ZZ", "\u{e9}"] {
+    for wanted in ["x-x", "nope-nope", "self", "zzzzzzzzzzzzzzzzzzzzzzzzz", "ZZ", "\u{e9}"] {
         let at = |kind: &str| format!("/{kind}s/{}", super::api_table::encoded(wanted));
         for (kind, update) in [("secret", &json!({})), ("service", &spec), ("node", &node)] {
             let text = format!("{kind} {wanted} not found");
