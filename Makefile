@@ -4,7 +4,7 @@
 #   make up      run purser and leave it running
 #   make test    every test
 #   make check   format, clippy, docs, dependencies, drift of generated files
-#   make bench   the planners alone, then purser beside a real swarm manager
+#   make bench   the planners and the sealing alone, then purser beside a real swarm manager
 
 SHELL := /bin/bash
 CARGO ?= cargo
@@ -30,4 +30,5 @@ check:
 
 bench: setup
 	$(CARGO) bench --locked --bench plan
+	$(CARGO) bench --locked --bench seal
 	$(CARGO) bench --locked --bench load
