@@ -1,12 +1,12 @@
 //! What the commands for backups have in common: whom a file is for, and how one is opened.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use zeroize::Zeroizing;
 
 use crate::seal::age::Identity;
+use crate::seal::unlock::first_line;
 
 /// How a backup is opened.
 #[derive(Debug, clap::Args)]
@@ -39,11 +39,7 @@ impl OpenWith {
 pub(super) fn read_passphrase(fd: u32) -> anyhow::Result<Zeroizing<String>> {
     let file = std::fs::File::open(format!("/proc/self/fd/{fd}"))
         .with_context(|| format!("file descriptor {fd}"))?;
-    let mut line = Zeroizing::new(String::with_capacity(1024));
-    BufReader::new(file).read_line(&mut line).context("reading the passphrase")?;
-    let len = line.trim_end_matches(['\r', '\n']).len();
-    line.truncate(len);
-    Ok(line)
+    first_line(file).context("reading the passphrase")
 }
 
 /// Makes sure that a new name of a file survives a crash.

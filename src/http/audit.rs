@@ -16,7 +16,8 @@ use super::keys::refuse_locked;
 use super::query::Query;
 use crate::domain::audit::Record;
 use crate::domain::refusal::{Reason, Refusal};
-use crate::manager::{AuditError, AuditLines, Right, Verb, hex};
+use crate::manager::{AuditError, AuditLines, Right, Verb};
+use crate::seal::hex;
 
 /// Pieces of a stream that wait for a slow client.
 const QUEUE_MAX: usize = 16;
@@ -76,7 +77,7 @@ pub(super) async fn verify(
     let chain = api.manager.store().verify_audit().await.map_err(failure)?;
     let records = chain.len();
     let answer =
-        ChainAnswer { records, first: chain.first, last: chain.last, hash: hex(&chain.hash) };
+        ChainAnswer { records, first: chain.first, last: chain.last, hash: hex::text(&chain.hash) };
     Ok(json(StatusCode::OK, &answer))
 }
 

@@ -22,6 +22,7 @@ use crate::domain::id::{Entropy, Stream};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::time::Timestamp;
 use crate::seal::age::{AgeError, Identity, Opener, Recipient, Sealer};
+use crate::seal::hex;
 use crate::seal::unlock::UnlockKey;
 
 /// What a backup begins with.
@@ -48,15 +49,7 @@ pub struct Header {
 impl Header {
     /// The key that opens the copy.
     pub fn key(&self) -> Option<Zeroizing<[u8; 32]>> {
-        let mut key = Zeroizing::new([0; 32]);
-        let digits = self.key.as_bytes();
-        if digits.len() != 64 || !digits.is_ascii() {
-            return None;
-        }
-        for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-        }
-        Some(key)
+        hex::parse(&self.key)
     }
 }
 
@@ -112,7 +105,7 @@ impl Manager {
             version: snapshot.version,
             made_at: self.clock().now(),
             release: env!("CARGO_PKG_VERSION").to_owned(),
-            key: hex(&*bytes),
+            key: Zeroizing::new(hex::text(&*bytes)),
         };
         let note = Note::new(actor, "backup make").with(format!("version {}", header.version));
         self.tell(vec![Told { note, outcome: Outcome::Done }]).await?;
@@ -128,15 +121,6 @@ impl Manager {
             .flatten()
             .map_err(|error| failed("the backup could not be written", &error))
     }
-}
-
-fn hex(bytes: &[u8]) -> Zeroizing<String> {
-    use std::fmt::Write as _;
-    let mut text = Zeroizing::new(String::with_capacity(2 * bytes.len()));
-    for byte in bytes {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-    }
-    text
 }
 
 fn write(

@@ -52,7 +52,7 @@ use crate::store::Store;
 
 pub use crate::plan::access::policy::{Kind as Right, Policy, PolicyError, Verb};
 pub use crate::plan::access::rights::{Asking, target};
-pub use crate::store::audit::{AuditError, Chain as AuditChain, Lines as AuditLines, hex};
+pub use crate::store::audit::{AuditError, Chain as AuditChain, Lines as AuditLines};
 pub use crate::store::{Commit, PayloadError, Told};
 
 /// A handle to the manager; clones share it.

@@ -20,5 +20,6 @@ pub mod secret;
 pub mod age;
 mod cipher;
 pub mod envelope;
+pub mod hex;
 pub mod keyring;
 pub mod unlock;

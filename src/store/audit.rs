@@ -13,6 +13,7 @@ use tokio::sync::broadcast;
 use super::{Store, WriteError, log, write};
 use crate::domain::audit::Record;
 use crate::seal::envelope::OpenError;
+use crate::seal::hex;
 use crate::seal::keyring::Keyring;
 
 /// Bytes of a hash.
@@ -72,22 +73,11 @@ impl Chain {
     pub(super) fn push(&mut self, mut record: Record) -> Vec<u8> {
         self.last += 1;
         record.seq = self.last;
-        record.prev = hex(&self.hash);
+        record.prev = hex::text(&self.hash);
         let line = serde_json::to_vec(&record).expect("a record is a map of texts and numbers");
         self.hash = Sha256::digest(&line).into();
         line
     }
-}
-
-/// A hash in hexadecimal digits.
-pub fn hex(hash: &[u8; HASH_LEN]) -> String {
-    let mut text = String::with_capacity(2 * HASH_LEN);
-    for byte in hash {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(char::from_digit(digit.into(), 16).expect("a digit of four bits"));
-        }
-    }
-    text
 }
 
 /// Records as they were written together: a line each, the last one ended too.
@@ -166,7 +156,7 @@ impl Walk {
         for line in lines.text.lines() {
             let record: Record =
                 serde_json::from_str(line).map_err(|_| AuditError::Broken(self.next))?;
-            if record.seq != self.next || record.prev != hex(&self.hash) {
+            if record.seq != self.next || record.prev != hex::text(&self.hash) {
                 return Err(AuditError::Broken(self.next));
             }
             self.hash = Sha256::digest(line).into();
@@ -263,7 +253,7 @@ impl Store {
         let line = kept.text.lines().next().unwrap_or_default();
         let record: Record =
             serde_json::from_str(line).map_err(|_| AuditError::Broken(kept.first))?;
-        let anchor = unhex(&record.prev).ok_or(AuditError::Broken(kept.first))?;
+        let anchor = *hex::parse(&record.prev).ok_or(AuditError::Broken(kept.first))?;
         write::submit_trim(&self.inner.queue, kept.first, anchor).await?;
         Ok(())
     }
@@ -278,17 +268,6 @@ pub enum TrimError {
     /// The store fails.
     #[error("the store")]
     Write(#[from] WriteError),
-}
-
-fn unhex(text: &str) -> Option<[u8; HASH_LEN]> {
-    let mut hash = [0; HASH_LEN];
-    if text.len() != 2 * HASH_LEN || !text.is_ascii() {
-        return None;
-    }
-    for (byte, digits) in hash.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(hash)
 }
 
 #[cfg(test)]
@@ -356,7 +335,7 @@ mod tests {
         let (chain, _) = three();
         assert_eq!(Chain::decode(&chain.encode()), Some(chain));
         assert_eq!(Chain::decode(&chain.encode()[1..]), None);
-        assert_eq!(unhex(&hex(&chain.hash)), Some(chain.hash));
-        assert_eq!(unhex("zz"), None);
+        assert_eq!(hex::parse(&hex::text(&chain.hash)).as_deref(), Some(&chain.hash));
+        assert_eq!(hex::parse::<HASH_LEN>("zz"), None);
     }
 }

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::{UnlockError, UnlockKey};
 use crate::domain::id::{Entropy, Stream};
 use crate::seal::cipher::KEY_LEN;
+use crate::seal::hex;
 
 impl UnlockKey {
     /// Reads the key from its file.
@@ -31,7 +32,7 @@ impl UnlockKey {
         }
         let mut text = Zeroizing::new(String::with_capacity(128));
         std::io::Read::take(&file, 128).read_to_string(&mut text).map_err(io)?;
-        let bytes = parse(text.trim())
+        let bytes = hex::parse(text.trim())
             .ok_or_else(|| UnlockError::Malformed(format!("unlock key file {}", path.display())))?;
         Ok(UnlockKey::from_bytes(*bytes))
     }
@@ -55,10 +56,7 @@ impl UnlockKey {
         let mut bytes = Zeroizing::new([0; KEY_LEN]);
         entropy.fill(Stream::Key, &mut *bytes);
         let mut text = Zeroizing::new(String::with_capacity(2 * KEY_LEN + 1));
-        for byte in bytes.iter() {
-            use std::fmt::Write as _;
-            write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-        }
+        hex::push(&mut text, &*bytes);
         text.push('\n');
         // Written under another name and linked into place whole: a crash leaves no half key, and
         // two processes at once do not overwrite one another's.
@@ -91,7 +89,7 @@ pub(super) fn from_output(bytes: &[u8]) -> Option<UnlockKey> {
     let raw: Result<[u8; KEY_LEN], _> = bytes.try_into();
     let key = match raw {
         Ok(key) => Zeroizing::new(key),
-        Err(_) => parse(std::str::from_utf8(bytes).ok()?.trim())?,
+        Err(_) => hex::parse(std::str::from_utf8(bytes).ok()?.trim())?,
     };
     Some(UnlockKey::from_bytes(*key))
 }
@@ -111,19 +109,4 @@ fn refuse_beside_data(path: &Path, data_dir: &Path) -> Result<(), UnlockError> {
         }
         _ => Ok(()),
     }
-}
-
-/// 64 hexadecimal digits.
-pub(super) fn parse(text: &str) -> Option<Zeroizing<[u8; KEY_LEN]>> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * KEY_LEN {
-        return None;
-    }
-    let mut bytes = Zeroizing::new([0; KEY_LEN]);
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let high = char::from(pair[0]).to_digit(16)?;
-        let low = char::from(pair[1]).to_digit(16)?;
-        *byte = u8::try_from(high * 16 + low).ok()?;
-    }
-    Some(bytes)
 }

@@ -27,7 +27,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use zeroize::Zeroizing;
 
 use self::passphrase::Passphrase;
-pub use self::passphrase::Salt;
+pub use self::passphrase::{Salt, first_line};
 use super::cipher::{CipherKey, KEY_LEN};
 use super::envelope::SealingKey;
 use super::keyring::KeyId;

@@ -60,7 +60,7 @@ impl Passphrase {
     pub(super) fn key(&self, salt: &Salt) -> Result<UnlockKey, UnlockError> {
         if self.read.get().is_none() {
             let text = match &self.fd {
-                Some((_, file)) => first_line(file),
+                Some((_, file)) => first_line(file.take(LEN_MAX)),
                 None => ask(),
             };
             let _ = self.read.set(text.map_err(UnlockError::Passphrase)?);
@@ -83,9 +83,13 @@ fn derive(passphrase: &str, salt: &Salt) -> UnlockKey {
     UnlockKey::from_bytes(*bytes)
 }
 
-fn first_line(file: &File) -> io::Result<Zeroizing<String>> {
+/// The first line of what there is to read, without its end.
+///
+/// # Errors
+/// It cannot be read, or is no text.
+pub fn first_line(source: impl io::Read) -> io::Result<Zeroizing<String>> {
     let mut line = Zeroizing::new(String::with_capacity(1024));
-    BufReader::new(file.take(LEN_MAX)).read_line(&mut line)?;
+    BufReader::new(source).read_line(&mut line)?;
     let len = line.trim_end_matches(['\r', '\n']).len();
     line.truncate(len);
     Ok(line)
@@ -100,7 +104,7 @@ fn ask() -> io::Result<Zeroizing<String>> {
     let mut hidden = shown.clone();
     hidden.local_modes.remove(LocalModes::ECHO);
     tcsetattr(terminal.as_fd(), OptionalActions::Flush, &hidden)?;
-    let typed = first_line(&terminal);
+    let typed = first_line((&terminal).take(LEN_MAX));
     tcsetattr(terminal.as_fd(), OptionalActions::Flush, &shown)?;
     terminal.write_all(b"\n")?;
     typed
