@@ -34,3 +34,6 @@ pub mod http;
 pub mod app;
 pub mod cli;
 pub mod config;
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;

@@ -24,6 +24,8 @@ mod error;
 mod events;
 mod first_line;
 mod front;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gates;
 mod keys;
 mod linger;

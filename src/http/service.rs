@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::context::{Access, Api, ApiVersion, Asker, Wanted};
@@ -207,7 +208,11 @@ async fn decode_spec(request: Request<Body>, asked: ApiVersion) -> Result<Servic
     let (parts, body) = request.into_parts();
     let bytes = decode::read(body).await?;
     decode::check_object_len(bytes.len())?;
-    let value = decode::value(&parts.headers, &bytes)?;
+    spec_of(decode::value(&parts.headers, &bytes)?, asked)
+}
+
+/// The spec that was sent, with what is always written in its place.
+pub(super) fn spec_of(value: Value, asked: ApiVersion) -> Result<ServiceSpec, Failure> {
     let mut spec: ServiceSpec = decode::from_value(value)?;
     gates::drop_newer(&mut spec, asked);
     let template = std::sync::Arc::make_mut(&mut spec.task_template);

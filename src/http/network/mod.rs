@@ -86,7 +86,7 @@ impl NetworkBody {
         self.driver == OVERLAY || self.scope == "swarm"
     }
 
-    fn into_spec(self) -> Result<NetworkSpec, Failure> {
+    pub(super) fn into_spec(self) -> Result<NetworkSpec, Failure> {
         if self.config_only || self.config_from.is_some_and(|from| !from.network.is_empty()) {
             return Err(Failure::unsupported(
                 "networks of the swarm cannot take their configuration from one of each node",
@@ -256,7 +256,7 @@ pub(super) async fn create(
     Ok(json(StatusCode::CREATED, &answer))
 }
 
-fn read(headers: &HeaderMap, bytes: &[u8]) -> Result<NetworkBody, Failure> {
+pub(super) fn read(headers: &HeaderMap, bytes: &[u8]) -> Result<NetworkBody, Failure> {
     decode::check_object_len(bytes.len())?;
     decode::value(headers, bytes).and_then(decode::from_value)
 }
