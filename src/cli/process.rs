@@ -39,6 +39,16 @@ pub(super) fn harden() {
     }
 }
 
+/// Lets this process open as many files as it may at all: each connection takes up to two, and what a
+/// service manager gives at first is far below what is served.
+pub(super) fn open_more_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    if let Err(error) = raised {
+        tracing::debug!(%error, "the number of open files stays as it is");
+    }
+}
+
 /// True when no amount of memory is too much to be locked. With a limit, the allocation that hits
 /// it would end the process. A capability counts only outside of user namespaces.
 fn may_lock() -> bool {

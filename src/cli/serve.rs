@@ -30,6 +30,7 @@ pub(super) fn prepare(options: Options) -> anyhow::Result<(Config, Arc<Providers
     super::logging::start(&config.log)?;
     let providers = providers(&config)?;
     super::process::harden();
+    super::process::open_more_files();
     Ok((config, providers))
 }
 
