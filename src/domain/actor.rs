@@ -89,7 +89,7 @@ impl Caller {
 }
 
 /// Whom a connection shows its client to be.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub enum Identity {
     /// A user of this host, told by the kernel.
     User {

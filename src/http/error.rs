@@ -64,6 +64,14 @@ impl IntoResponse for Failure {
     }
 }
 
+/// The answer to a client that has to wait before it asks again, in seconds.
+pub(super) fn too_many(message: &str, wait: u32) -> Response<Body> {
+    let body = ErrorResponse { message: message.to_owned() };
+    let mut response = json(StatusCode::TOO_MANY_REQUESTS, &body);
+    response.headers_mut().insert(header::RETRY_AFTER, wait.into());
+    response
+}
+
 /// A JSON answer: one line, ended.
 pub(super) fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response<Body> {
     let mut text = Vec::with_capacity(256);

@@ -12,7 +12,8 @@ use tracing::Instrument as _;
 
 use super::client::Client;
 use super::context::{API_MAX, API_MIN, Api, ApiVersion};
-use super::error::{Failure, Why, empty};
+use super::error::{Failure, Why, empty, too_many};
+use super::limits::{Limits, Telling};
 use super::passthrough;
 use crate::domain::actor::{Actor, Caller};
 use crate::domain::audit::{Note, Outcome};
@@ -23,6 +24,7 @@ use crate::manager::Told;
 pub(crate) struct Front {
     pub api: Api,
     pub routes: Router,
+    pub limits: Limits,
 }
 
 impl Front {
@@ -36,14 +38,25 @@ impl Front {
         let is_change = is_change(&request);
         let (method, uri) = (request.method().clone(), request.uri().clone());
         async move {
+            if self.limits.is_barred(caller.identity(), self.api.manager.clock().now()) {
+                let mut response = too_many("too many requests of this client were denied", 60);
+                self.add_headers(&mut response);
+                return response;
+            }
             let mut response = self.route(request).await;
             let why = response.extensions_mut().remove::<Why>();
             if let Some(why) = why
                 && (is_change || why.is_denied)
-                && !caller.is_told()
             {
-                let asked = format!("{method} {}", uri.path());
-                self.tell(caller, asked, why, response.status()).await;
+                let now = self.api.manager.clock().now();
+                let telling = self.limits.note(caller.identity(), why.is_denied, now);
+                if telling == Telling::Last || telling == Telling::All && !caller.is_told() {
+                    let mut asked = format!("{method} {}", uri.path());
+                    if telling == Telling::Last {
+                        asked = format!("{asked} (and no more that fail within the same minute)");
+                    }
+                    self.tell(caller, asked, why, response.status()).await;
+                }
             }
             self.add_headers(&mut response);
             response

@@ -28,6 +28,7 @@ mod front;
 pub mod fuzz;
 mod gates;
 mod keys;
+mod limits;
 mod linger;
 mod logs;
 mod names;
@@ -80,6 +81,8 @@ struct Inner {
     engine: Option<Engine>,
     /// Where the store lies, for `/info`.
     data_dir: String,
+    /// What clients take up, whichever manager they ask.
+    limits: limits::Limits,
     stop: CancellationToken,
     /// What requests go through now, and what ends its loops.
     front: RwLock<(front::Front, CancellationToken)>,
@@ -95,17 +98,22 @@ impl Door {
         locked: Option<Arc<dyn Locked>>,
         stop: CancellationToken,
     ) -> Door {
-        let made = make_front(manager, engine.clone(), data_dir.clone(), locked, &stop);
-        Door { inner: Arc::new(Inner { engine, data_dir, stop, front: RwLock::new(made) }) }
+        let limits = limits::Limits::default();
+        let made = make_front(manager, engine.clone(), data_dir.clone(), locked, &limits, &stop);
+        Door { inner: Arc::new(Inner { engine, data_dir, limits, stop, front: RwLock::new(made) }) }
     }
 
     /// From now on requests go to this manager. What still goes on with the one before ends.
     pub fn open(&self, manager: Manager) {
-        let Inner { engine, data_dir, stop, front } = &*self.inner;
-        let made = make_front(manager, engine.clone(), data_dir.clone(), None, stop);
+        let Inner { engine, data_dir, limits, stop, front } = &*self.inner;
+        let made = make_front(manager, engine.clone(), data_dir.clone(), None, limits, stop);
         let mut front = front.write().expect("a front is never left half put");
         let (_, ended) = std::mem::replace(&mut *front, made);
         ended.cancel();
+    }
+
+    fn limits(&self) -> &limits::Limits {
+        &self.inner.limits
     }
 
     fn front(&self) -> front::Front {
@@ -125,6 +133,7 @@ fn make_front(
     engine: Option<Engine>,
     data_dir: String,
     locked: Option<Arc<dyn Locked>>,
+    limits: &limits::Limits,
     stop: &CancellationToken,
 ) -> (front::Front, CancellationToken) {
     let ended = stop.child_token();
@@ -145,5 +154,6 @@ fn make_front(
     };
     let api = context::Api { inner: Arc::new(inner) };
     tokio::spawn(attach::keep(api.clone()));
-    (front::Front { routes: router::routes(api.clone()), api }, ended)
+    let limits = limits.clone();
+    (front::Front { routes: router::routes(api.clone()), api, limits }, ended)
 }

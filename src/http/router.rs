@@ -25,7 +25,8 @@ use super::{
         description = "The Docker Engine API for secrets, services, tasks, nodes and the swarm, \
             as purser speaks it. Every path also exists behind a version prefix, as in \
             /v1.41/secrets. Requests that are not listed here are passed on to the engine of the \
-            host.",
+            host. A client with too many connections is answered 503, and one that was denied too \
+            much within a minute 429, whatever it asks for.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     tags(

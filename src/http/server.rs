@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::Door;
 use super::client::Client;
 use super::first_line::FirstLine;
+use super::limits::CONNECTIONS_MAX as CLIENT_CONNECTIONS_MAX;
 use super::linger::Lingering;
 use super::tls::{Tls, TlsError, TlsFiles};
 
@@ -182,7 +183,7 @@ impl Connections {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let client = Client::of(&stream);
-                    self.tasks.spawn(self.clone().answer(stream, client, place));
+                    self.begin(stream, client, place);
                 }
                 Err(error) => self.refused(&error).await,
             }
@@ -197,7 +198,7 @@ impl Connections {
                 Ok((stream, addr)) => {
                     let _ = stream.set_nodelay(true);
                     let client = Client::of_tcp(addr, None);
-                    self.tasks.spawn(self.clone().answer(stream, client, place));
+                    self.begin(stream, client, place);
                 }
                 Err(error) => self.refused(&error).await,
             }
@@ -226,7 +227,7 @@ impl Connections {
                         };
                         drop(handshake);
                         if let Some((stream, client, place)) = admitted {
-                            connections.answer(stream, client, place).await;
+                            connections.begin(stream, client, place);
                         }
                     });
                 }
@@ -235,8 +236,30 @@ impl Connections {
         }
     }
 
+    /// Begins to answer a connection, or turns it away if its client has too many.
+    fn begin<S>(&self, stream: S, client: Client, place: OwnedSemaphorePermit)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match self.door.limits().connect(client.caller().identity()) {
+            Some(own) => {
+                let answered = self.clone().answer(stream, client);
+                self.tasks.spawn(async move {
+                    answered.await;
+                    drop((own, place));
+                });
+            }
+            None => {
+                self.tasks.spawn(async move {
+                    turn_away(stream).await;
+                    drop(place);
+                });
+            }
+        }
+    }
+
     /// Answers the requests of one connection, until it or everything ends.
-    async fn answer<S>(self, stream: S, client: Client, place: OwnedSemaphorePermit)
+    async fn answer<S>(self, stream: S, client: Client)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -263,8 +286,25 @@ impl Connections {
                 let _ = connection.await;
             }
         }
-        drop(place);
     }
+}
+
+/// Tells a client that has too many connections, whatever it is going to ask.
+async fn turn_away(mut stream: impl AsyncWrite + Unpin) {
+    let body = format!(
+        "{{\"message\":\"this client has {CLIENT_CONNECTIONS_MAX} connections open, and may have no more\"}}\n"
+    );
+    let head = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    let told = async {
+        stream.write_all((head + &body).as_bytes()).await?;
+        stream.shutdown().await
+    };
+    // Who does not even read that is let go.
+    let _ = tokio::time::timeout(Duration::from_secs(1), told).await;
 }
 
 /// Sets up a connection over TLS. What the system refuses only makes it slower to notice things.

@@ -16,6 +16,7 @@ mod api_fuzz;
 mod api_host;
 mod api_job;
 mod api_json;
+mod api_limits;
 mod api_logs;
 mod api_lookup;
 mod api_network;
