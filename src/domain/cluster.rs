@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use zeroize::Zeroizing;
 
 use super::container::Driver;
 use super::id::{ClusterId, NodeId};
@@ -95,17 +96,31 @@ pub struct RootRotation {
 
 /// How far it is with the key that only users know. A new one takes effect once a user has seen it:
 /// a key that nobody knows must not lock anybody out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Autolock {
     /// Counts the keys that were asked for.
     pub wanted: u64,
-    /// The last that a user has seen.
+    /// The last that is in effect.
     pub shown: u64,
+    /// The one that was asked for last, from the moment that a user is going to be shown it until it is
+    /// in effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered: Option<OfferedKey>,
+}
+
+/// A key of autolock as users note it down. It is not printed.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct OfferedKey(pub Zeroizing<String>);
+
+impl fmt::Debug for OfferedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OfferedKey(…)")
+    }
 }
 
 impl Autolock {
-    /// True when a key was asked for that no user has seen.
-    pub fn is_due(self) -> bool {
+    /// True when a key was asked for that is not in effect.
+    pub fn is_due(&self) -> bool {
         self.wanted != self.shown
     }
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::actor::Actor;
 use super::audit::Note;
 use super::change::{Key, SealedData};
-use super::cluster::{Cluster, ClusterSpec, RootRotation};
+use super::cluster::{Cluster, ClusterSpec, OfferedKey, RootRotation};
 use super::config::ConfigSpec;
 use super::id::{ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId};
 use super::meta::Version;
@@ -144,8 +144,10 @@ pub enum Intent {
     InitSwarm(Box<NewSwarm>),
     /// Clients; the version is the stored one.
     UpdateSwarm(Box<SwarmUpdate>),
-    /// Clients; the key of autolock that was asked for last is going to take effect.
-    ShowUnlockKey,
+    /// Clients; autolock is on. This key is the one that was asked for last, and is going to be shown.
+    OfferUnlockKey(OfferedKey),
+    /// Clients; the key that was shown takes effect, unless another one was asked for meanwhile.
+    TakeUnlockKey(OfferedKey),
     /// Clients; there is a swarm.
     LeaveSwarm,
     /// A host with a valid token: makes its node.
@@ -358,7 +360,8 @@ impl Intent {
             Intent::AttachNetwork { id, .. } | Intent::DetachNetwork { id, .. } => Key::Task(*id),
             Intent::InitSwarm(new) => Key::Cluster(new.cluster.id),
             Intent::UpdateSwarm(_)
-            | Intent::ShowUnlockKey
+            | Intent::OfferUnlockKey(_)
+            | Intent::TakeUnlockKey(_)
             | Intent::LeaveSwarm
             | Intent::LoseNodes { .. }
             | Intent::ForgetSessions
@@ -389,7 +392,8 @@ impl Intent {
             Intent::RemoveNode { .. } => "node remove",
             Intent::InitSwarm(_) => "swarm init",
             Intent::UpdateSwarm(_) => "swarm update",
-            Intent::ShowUnlockKey => "unlock key show",
+            Intent::OfferUnlockKey(_) => "unlock key show",
+            Intent::TakeUnlockKey(_) => "unlock key take",
             Intent::LeaveSwarm => "swarm leave",
             Intent::AdmitNode { .. } => "node admit",
             Intent::RenewCertificate { .. } => "certificate renew",

@@ -1,10 +1,13 @@
 //! `/swarm`: init, inspect, update with token rotation, leave.
 
 use std::borrow::Cow;
+use std::future::ready;
+use std::io;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -16,6 +19,7 @@ use super::decode;
 use super::error::{ErrorResponse, Failure, empty, json};
 use super::query::Query;
 use super::system::host_name;
+use crate::domain::actor::Actor;
 use crate::domain::cluster::{
     ADDRESS_POOL_DEFAULT, Cluster, ClusterSpec, DATA_PATH_PORT_DEFAULT, JoinTokens,
     SUBNET_SIZE_DEFAULT,
@@ -26,7 +30,7 @@ use crate::domain::meta::Version;
 use crate::domain::node::{Availability, TlsInfo};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::time::Timestamp;
-use crate::manager::{Manager, Right, SwarmWish, Verb};
+use crate::manager::{Manager, Right, ShownKey, SwarmWish, Verb};
 use crate::seal::unlock::UnlockKey;
 
 /// The cluster as it is shown.
@@ -337,8 +341,31 @@ pub(super) async fn unlock_key(
     Asker(actor): Asker,
 ) -> Result<Response<Body>, Failure> {
     access.check_at_all(Verb::Read, Right::Keys)?;
-    let key = api.manager.unlock_key(actor).await?;
-    Ok(json(StatusCode::OK, &UnlockKeyResponse { unlock_key: &key }))
+    let shown = api.manager.unlock_key(actor.clone()).await?;
+    let mut response = json(StatusCode::OK, &UnlockKeyResponse { unlock_key: &shown.text });
+    if shown.is_new {
+        response = response.map(|text| then_take(api, actor, shown, text));
+    }
+    Ok(response)
+}
+
+/// A body that does not end before the key in it is in effect, which it is only once it was sent: who
+/// has read the answer to its end can rely on it, and who was never sent the key is not locked out.
+fn then_take(api: Api, actor: Actor, shown: ShownKey, text: Body) -> Body {
+    let taken = async move {
+        // The connection writes what it has before it comes back here.
+        tokio::task::yield_now().await;
+        // In a task of its own: what has begun ends, also when the client goes away.
+        let taken = async move { api.manager.take_unlock_key(actor, shown).await };
+        match tokio::spawn(taken).await {
+            Ok(Ok(())) => None,
+            Ok(Err(refusal)) => Some(io::Error::other(refusal)),
+            Err(error) => Some(io::Error::other(error)),
+        }
+    };
+    let taken = stream::once(taken).filter_map(|error| ready(error.map(Err)));
+    let text = text.into_data_stream().map_err(io::Error::other);
+    Body::from_stream(text.chain(taken))
 }
 
 /// The key of a locked manager, as it is sent.

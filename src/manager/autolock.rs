@@ -1,27 +1,37 @@
 //! Autolock: the store is sealed under a key that only users know, and locked after every start until
 //! one of them gives it.
 //!
-//! A new key is made when a user asks to see it, and takes effect with that: between the wish for it
-//! and the first look at it, the key before stays. Swarm's own makes it with the wish; a crash in
-//! between, before anybody has seen the key, would lock everybody out for good.
+//! A new key is made when a user asks to see it, kept with the cluster, and takes effect once it was
+//! sent to the user: until then the key before stays. Swarm's own makes it with the wish; a crash in
+//! between, before anybody has seen the key, would lock everybody out for good. A crash here, at any
+//! moment, leaves a store that the key before opens, or the one that a user has.
 
 use zeroize::Zeroizing;
 
 use super::{Manager, Told};
 use crate::domain::actor::Actor;
 use crate::domain::audit::Outcome;
+use crate::domain::cluster::OfferedKey;
 use crate::domain::id::Stream;
 use crate::domain::intent::{Intent, SwarmUpdate};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::seal::unlock::UnlockKey;
 use crate::store::Applied;
 
+/// The key of autolock, on its way to a user.
+pub struct ShownKey {
+    /// As users note it down; empty when autolock is off.
+    pub text: Zeroizing<String>,
+    /// True when it is to take effect once the user has it ([`Manager::take_unlock_key`]).
+    pub is_new: bool,
+}
+
 impl Manager {
-    /// The key that unlocks this manager, as its users note it down; empty when autolock is off.
+    /// The key that unlocks this manager, for a user to be shown.
     ///
     /// # Errors
     /// There is no swarm, or the store fails.
-    pub async fn unlock_key(&self, actor: Actor) -> Result<Zeroizing<String>, Refusal> {
+    pub async fn unlock_key(&self, actor: Actor) -> Result<ShownKey, Refusal> {
         let _alone = self.inner.showing_key.lock().await;
         let view = self.view();
         let cluster = view.require_cluster()?;
@@ -29,16 +39,36 @@ impl Manager {
         let is_on = cluster.spec.encryption_config.auto_lock_managers;
         let is_locked = || self.inner.store.keyring().autolock_key().is_some();
         if is_on && (cluster.autolock.is_due() || !is_locked()) {
-            let mut bytes = [0; 32];
-            self.entropy().fill(Stream::Key, &mut bytes);
-            let key = UnlockKey::autolock(bytes);
-            self.submit_and_relock(actor, Intent::ShowUnlockKey, key).await?;
-        } else if is_locked() {
-            let note = Intent::ShowUnlockKey.note(actor);
-            self.tell(vec![Told { note, outcome: Outcome::Done }]).await?;
+            // Who asks again before it is in effect is shown the same.
+            let key = cluster.autolock.offered.clone().unwrap_or_else(|| self.make_unlock_key());
+            let offer = Intent::OfferUnlockKey(key.clone());
+            self.submit(actor, offer).await?;
+            return Ok(ShownKey { text: key.0, is_new: true });
         }
-        let key = self.inner.store.keyring().autolock_key();
-        Ok(key.map(|key| key.autolock_text()).unwrap_or_default())
+        let Some(key) = self.inner.store.keyring().autolock_key() else {
+            return Ok(ShownKey { text: Zeroizing::default(), is_new: false });
+        };
+        let text = key.autolock_text();
+        let note = Intent::OfferUnlockKey(OfferedKey(text.clone())).note(actor);
+        self.tell(vec![Told { note, outcome: Outcome::Done }]).await?;
+        Ok(ShownKey { text, is_new: false })
+    }
+
+    fn make_unlock_key(&self) -> OfferedKey {
+        let mut bytes = Zeroizing::new([0; 32]);
+        self.entropy().fill(Stream::Key, &mut *bytes);
+        OfferedKey(UnlockKey::autolock(*bytes).autolock_text())
+    }
+
+    /// Seals the store under a key that a user was shown, unless another one was asked for meanwhile.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn take_unlock_key(&self, actor: Actor, shown: ShownKey) -> Result<(), Refusal> {
+        let _alone = self.inner.showing_key.lock().await;
+        let Some(key) = UnlockKey::parse_autolock(&shown.text) else { return Ok(()) };
+        let take = Intent::TakeUnlockKey(OfferedKey(shown.text));
+        self.submit_and_relock(actor, take, key).await.map(|_| ())
     }
 
     /// Changes the swarm's settings. Turning autolock off seals the store under a key that a provider
@@ -135,7 +165,12 @@ mod tests {
     }
 
     async fn key(manager: &Manager) -> String {
-        manager.unlock_key(client()).await.expect("it leads").to_string()
+        let shown = manager.unlock_key(client()).await.expect("it leads");
+        let text = shown.text.to_string();
+        if shown.is_new {
+            manager.take_unlock_key(client(), shown).await.expect("it is written");
+        }
+        text
     }
 
     #[tokio::test]
@@ -159,6 +194,30 @@ mod tests {
         update(manager, false, true).await;
         assert!(!is_locked());
         assert_eq!(key(manager).await, "");
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_shown_but_not_in_effect_is_shown_again_or_forgotten() {
+        let fixture = Fixture::leading().await;
+        let manager = &fixture.manager;
+        let is_locked = || manager.store().keyring().autolock_key().is_some();
+        let show = async || manager.unlock_key(client()).await.expect("it leads");
+        update(manager, true, false).await;
+        let (first, again) = (show().await, show().await);
+        assert!(first.is_new && again.is_new && *first.text == *again.text && !is_locked());
+        update(manager, true, true).await;
+        manager.take_unlock_key(client(), first).await.expect("it does nothing");
+        assert!(!is_locked(), "another one was asked for");
+        let second = show().await;
+        assert_ne!(*second.text, *again.text);
+        update(manager, false, false).await;
+        manager.take_unlock_key(client(), second).await.expect("it does nothing");
+        assert!(!is_locked(), "autolock was turned off");
+        update(manager, true, false).await;
+        let third = show().await;
+        let text = third.text.clone();
+        manager.take_unlock_key(client(), third).await.expect("it is written");
+        assert!(is_locked() && *show().await.text == *text && !show().await.is_new);
     }
 
     #[tokio::test]

@@ -165,7 +165,7 @@ impl Manager {
             subnet_size: wish.subnet_size,
             data_path_port: wish.data_path_port,
             network_keys: Some(NetworkKeys::make(self.entropy(), now)),
-            autolock: Autolock { wanted: u64::from(is_autolocked), shown: 0 },
+            autolock: Autolock { wanted: u64::from(is_autolocked), ..Autolock::default() },
             barred: Default::default(),
         };
         let node = manager_node(node_id, &cluster, wish.availability, wish.hostname);

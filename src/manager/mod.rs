@@ -33,6 +33,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use autolock::ShownKey;
 pub use backup::{Header as BackupHeader, ReadError as BackupError, read as read_backup};
 pub use certificates::OneTime;
 pub use lead::{Lead, StartError, SwarmWish};

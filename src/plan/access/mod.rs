@@ -54,7 +54,8 @@ fn is_for_clients(intent: &Intent) -> bool {
         | Intent::RemoveNode { .. }
         | Intent::InitSwarm(_)
         | Intent::UpdateSwarm(_)
-        | Intent::ShowUnlockKey
+        | Intent::OfferUnlockKey(_)
+        | Intent::TakeUnlockKey(_)
         | Intent::LeaveSwarm => true,
         Intent::AdmitNode { .. }
         | Intent::RenewCertificate { .. }

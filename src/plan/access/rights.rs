@@ -95,7 +95,9 @@ pub fn check(
         Intent::InitSwarm(_) => asking.may_at_all(Verb::Create, Kind::Swarm),
         Intent::UpdateSwarm(_) => asking.may_at_all(Verb::Update, Kind::Swarm),
         Intent::LeaveSwarm => asking.may_at_all(Verb::Remove, Kind::Swarm),
-        Intent::ShowUnlockKey => asking.may_at_all(Verb::Read, Kind::Keys),
+        Intent::OfferUnlockKey(_) | Intent::TakeUnlockKey(_) => {
+            asking.may_at_all(Verb::Read, Kind::Keys)
+        }
         Intent::AdmitNode { .. }
         | Intent::RenewCertificate { .. }
         | Intent::RegisterNode { .. }

@@ -67,7 +67,8 @@ pub fn decide(view: &View, intent: Intent, ctx: Context<'_>) -> Result<Vec<Chang
         Intent::UpdateSwarm(update) => swarm::update(view, *update),
         Intent::NoteClock { id, message } => Ok(node::note_clock(view, id, message)),
         Intent::FinishRootRotation => Ok(root::finish(view)),
-        Intent::ShowUnlockKey => swarm::show_unlock_key(view),
+        Intent::OfferUnlockKey(key) => swarm::offer_unlock_key(view, key),
+        Intent::TakeUnlockKey(key) => swarm::take_unlock_key(view, &key),
         Intent::LeaveSwarm => swarm::leave(view),
         Intent::RotateNetworkKeys => Ok(swarm::rotate_network_keys(view, ctx)),
         Intent::AdmitNode { id, csr, chain, not_after, availability } => {

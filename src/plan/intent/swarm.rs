@@ -2,7 +2,7 @@
 
 use super::{network, root};
 use crate::domain::change::{Change, Key};
-use crate::domain::cluster::{CLUSTER_NAME, ClusterSpec, NODE_CERT_EXPIRY_MIN};
+use crate::domain::cluster::{CLUSTER_NAME, ClusterSpec, NODE_CERT_EXPIRY_MIN, OfferedKey};
 use crate::domain::intent::{NewSwarm, SwarmUpdate};
 use crate::domain::network_keys::NetworkKeys;
 use crate::domain::refusal::{Layer, Reason, Refusal};
@@ -47,9 +47,13 @@ pub(super) fn update(view: &View, update: SwarmUpdate) -> Result<Vec<Change>, Re
     let has_lock = update.spec.encryption_config.auto_lock_managers;
     let before = cluster;
     let mut cluster = (**cluster).clone();
-    cluster.autolock.wanted += u64::from(has_lock && (!had_lock || update.rotate_unlock_key));
+    if has_lock && (!had_lock || update.rotate_unlock_key) {
+        cluster.autolock.wanted += 1;
+        cluster.autolock.offered = None;
+    }
     if !has_lock {
         cluster.autolock.shown = cluster.autolock.wanted;
+        cluster.autolock.offered = None;
     }
     // Of the one name there is, nothing is the same as saying it.
     cluster.spec = ClusterSpec { name: CLUSTER_NAME.into(), ..update.spec };
@@ -66,8 +70,8 @@ pub(super) fn update(view: &View, update: SwarmUpdate) -> Result<Vec<Change>, Re
     }
 }
 
-/// A user has seen the key of autolock that was asked for last, which is about to take effect.
-pub(super) fn show_unlock_key(view: &View) -> Result<Vec<Change>, Refusal> {
+/// A user is about to see the key of autolock that was asked for last.
+pub(super) fn offer_unlock_key(view: &View, key: OfferedKey) -> Result<Vec<Change>, Refusal> {
     let cluster = view.require_cluster()?;
     if !cluster.spec.encryption_config.auto_lock_managers {
         // Turned off since the key was asked for: nothing may be sealed under it.
@@ -78,7 +82,19 @@ pub(super) fn show_unlock_key(view: &View) -> Result<Vec<Change>, Refusal> {
         // The store came back without its lock.
         cluster.autolock.wanted += 1;
     }
+    cluster.autolock.offered = Some(key);
+    Ok(vec![cluster.into()])
+}
+
+/// A user has seen this key, which takes effect, unless another one was asked for meanwhile.
+pub(super) fn take_unlock_key(view: &View, key: &OfferedKey) -> Result<Vec<Change>, Refusal> {
+    let cluster = view.require_cluster()?;
+    if cluster.autolock.offered.as_ref() != Some(key) {
+        return Ok(Vec::new());
+    }
+    let mut cluster = (**cluster).clone();
     cluster.autolock.shown = cluster.autolock.wanted;
+    cluster.autolock.offered = None;
     Ok(vec![cluster.into()])
 }
 
