@@ -24,6 +24,7 @@ use crate::domain::time::Timestamp;
 use crate::seal::age::{AgeError, Identity, Opener, Recipient, Sealer};
 use crate::seal::hex;
 use crate::seal::unlock::UnlockKey;
+use crate::store::SCRATCH_PREFIX;
 
 /// What a backup begins with.
 const MAGIC: &str = "purser backup 1";
@@ -96,7 +97,7 @@ impl Manager {
         let mut name = [0; 8];
         self.entropy().fill(Stream::Other, &mut name);
         let name = u64::from_le_bytes(name);
-        let copy = Scratch(dir.join(format!("backup-{name:016x}.copy")));
+        let copy = Scratch(dir.join(format!("{SCRATCH_PREFIX}{name:016x}.copy")));
         let lock = UnlockKey::from_bytes(*bytes);
         let snapshot = self.store().snapshot(&copy.0, lock, self.entropy()).await;
         let snapshot = snapshot.map_err(|error| failed("the store could not be copied", &error))?;
@@ -110,7 +111,7 @@ impl Manager {
         let note = Note::new(actor, "backup make").with(format!("version {}", header.version));
         self.tell(vec![Told { note, outcome: Outcome::Done }]).await?;
         let entropy = self.inner.entropy.clone();
-        let file = dir.join(format!("backup-{name:016x}.age"));
+        let file = dir.join(format!("{SCRATCH_PREFIX}{name:016x}.age"));
         let written = tokio::task::spawn_blocking(move || {
             let file = Scratch(file);
             write(&copy.0, &file.0, &header, &recipient, &*entropy)

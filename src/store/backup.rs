@@ -31,6 +31,9 @@ pub enum SnapshotError {
     /// The copy does not hold the keys that it should.
     #[error("the keys in the copy cannot be sealed anew")]
     Keys,
+    /// The copy is not one file.
+    #[error("the copy keeps its journal in the mode {0}")]
+    Journal(String),
 }
 
 impl Store {
@@ -73,7 +76,7 @@ impl Store {
         let mode: String =
             sqlx::query_scalar("PRAGMA journal_mode = DELETE").fetch_one(&mut copy).await?;
         if mode != "delete" {
-            return Err(SnapshotError::Keys);
+            return Err(SnapshotError::Journal(mode));
         }
         copy.close().await?;
         Ok(snapshot)

@@ -42,7 +42,7 @@ use std::sync::{Arc, RwLock};
 use tokio::sync::{broadcast, mpsc};
 
 pub use backup::{Snapshot, SnapshotError};
-pub use open::{Config, FILE, LOG_FILES, OpenError, Unlock, forget, lock, open};
+pub use open::{Config, FILE, LOG_FILES, OpenError, SCRATCH_PREFIX, Unlock, forget, lock, open};
 pub use write::{Applied, Decision, Told, WriteError};
 
 use crate::domain::actor::Actor;

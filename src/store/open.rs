@@ -38,6 +38,9 @@ pub const FILE: &str = "purser.db";
 /// What the database keeps beside it while it is open, and after a crash.
 pub const LOG_FILES: [&str; 2] = ["purser.db-wal", "purser.db-shm"];
 
+/// How the names of files begin that are only there while a backup is made, and after a crash.
+pub const SCRATCH_PREFIX: &str = "backup-";
+
 /// Where the store lies.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -123,6 +126,7 @@ pub async fn open(
     stop: CancellationToken,
 ) -> Result<(Store, JoinHandle<()>), OpenError> {
     let lock = lock(&config.data_dir)?;
+    remove_scratch(&config.data_dir);
     let path = config.data_dir.join(FILE);
     let mut connection = options(&path).connect().await?;
     migrate(&mut connection).await?;
@@ -189,6 +193,19 @@ pub fn forget(config: &Config) -> Result<(), OpenError> {
         }
     }
     Ok(())
+}
+
+/// Removes what a backup left that was being made when its process was killed. It is sealed under a key
+/// that is gone; if it cannot be removed it only takes up space.
+fn remove_scratch(data_dir: &Path) {
+    let entries = std::fs::read_dir(data_dir).into_iter().flatten().flatten();
+    for entry in entries {
+        if entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX)
+            && let Err(error) = std::fs::remove_file(entry.path())
+        {
+            tracing::warn!(%error, path = %entry.path().display(), "a leftover stays");
+        }
+    }
 }
 
 /// Takes the directory for this process alone, for as long as the file is open.

@@ -87,5 +87,6 @@ mod store_crash;
 mod store_keys;
 mod store_open;
 mod store_process;
+mod store_steps;
 mod store_tamper;
 mod tidy;

@@ -10,6 +10,7 @@ pub mod python;
 pub mod scratch;
 pub mod search;
 pub mod start;
+pub mod steps;
 pub mod tls;
 
 use std::time::{Duration, Instant};

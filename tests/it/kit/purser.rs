@@ -187,6 +187,12 @@ impl Purser {
         self.child.as_ref().expect("it runs").id()
     }
 
+    /// True while it answers at all.
+    pub fn answers(&self) -> bool {
+        let ping = self.client().raw(b"GET /_ping HTTP/1.0\r\nHost: x\r\n\r\n");
+        ping.is_ok_and(|answer| answer.status == 200)
+    }
+
     /// Kills it at once, with no chance to tidy up.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
