@@ -8,6 +8,7 @@ use super::Manager;
 use crate::domain::actor::Actor;
 use crate::domain::id::NodeId;
 use crate::domain::intent::Intent;
+use crate::domain::time::{Nanoseconds, Timestamp};
 
 /// Seconds that a report may be ahead before its node's clock is.
 const AHEAD_MAX: i64 = 30;
@@ -16,6 +17,9 @@ const AHEAD_MAX: i64 = 30;
 const BEHIND_MAX: i64 = 60;
 /// Two reports that are late by as much, within these seconds, are so for the clock.
 const STEADY: i64 = 10;
+/// A node's status says something else of its clock once in this time: a node that wants to could
+/// otherwise have every report of its written.
+const SAID_EVERY: Nanoseconds = 60_000_000_000;
 
 /// What is known of the clocks.
 #[derive(Default)]
@@ -27,12 +31,14 @@ struct Seen {
     offset: i64,
     /// What the node's status says.
     said: String,
+    /// Since when.
+    said_at: Option<Timestamp>,
 }
 
 impl Clocks {
     /// Notes by how many seconds a report was ahead, or behind if it is negative. Answers what the
     /// node's status should say from now on, if that is something else.
-    fn note(&self, node: NodeId, offset: i64) -> Option<String> {
+    fn note(&self, node: NodeId, offset: i64, now: Timestamp) -> Option<String> {
         let mut all = self.0.lock().expect("a clock is never left half noted");
         let seen = all.entry(node).or_default();
         let is_steady = (seen.offset - offset).abs() <= STEADY;
@@ -54,9 +60,10 @@ impl Clocks {
                 && !seen.said.is_empty()
                 && is_steady
                 && (offset > 0) == seen.said.contains("ahead");
-        if is_same {
+        if is_same || seen.said_at.is_some_and(|at| now < at.plus(SAID_EVERY)) {
             return None;
         }
+        seen.said_at = Some(now);
         seen.said.clone_from(&say);
         Some(say)
     }
@@ -85,7 +92,8 @@ impl Manager {
 
     /// Notes by how many seconds the newest of a node's reports was ahead of this manager's clock.
     pub async fn note_clock(&self, node: NodeId, offset: i64) {
-        let Some(message) = self.inner.clocks.note(node, offset) else { return };
+        let now = self.clock().now();
+        let Some(message) = self.inner.clocks.note(node, offset, now) else { return };
         if message.is_empty() {
             tracing::info!(node = %node, "its clock is right again");
         } else {
@@ -105,7 +113,11 @@ mod tests {
     #[test]
     fn a_clock_that_is_off_is_said_once() {
         let (clocks, node) = (Clocks::default(), NodeId::derive([1; 17]));
-        let said = |offset| clocks.note(node, offset).unwrap_or_else(|| "-".into());
+        let now = std::cell::Cell::new(Timestamp::ZERO);
+        let said = |offset| {
+            now.set(now.get().plus(SAID_EVERY));
+            clocks.note(node, offset, now.get()).unwrap_or_else(|| "-".into())
+        };
         assert_eq!(said(0), "-");
         assert_eq!(said(180), "its clock is about 3 minutes ahead of the manager's");
         assert_eq!(said(181), "-");
@@ -118,5 +130,14 @@ mod tests {
         assert_eq!(said(-95), "its clock is about 95 seconds behind the manager's");
         assert_eq!(said(-96), "-");
         assert_eq!(said(1), "");
+    }
+
+    #[test]
+    fn a_clock_that_jumps_to_and_fro_is_written_once_a_minute() {
+        let (clocks, node) = (Clocks::default(), NodeId::derive([1; 17]));
+        let at = |second: i64| Timestamp::ZERO.plus(second * 1_000_000_000);
+        let offset = |second: i64| if second % 2 == 0 { 0 } else { 3600 };
+        let written = (0..=180).filter_map(|s| clocks.note(node, offset(s), at(s))).count();
+        assert_eq!(written, 3);
     }
 }
