@@ -56,7 +56,7 @@ pub(super) async fn read(
     access.check_at_all(Verb::Read, Right::Audit)?;
     refuse_locked(&api)?;
     let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-    tokio::spawn(send(api, wish, sender));
+    tokio::spawn(send(api, access, wish, sender));
     let pieces = tokio_stream::wrappers::ReceiverStream::new(receiver);
     use futures_util::StreamExt as _;
     let mut response = Response::new(Body::from_stream(pieces.map(Ok::<Bytes, Infallible>)));
@@ -136,7 +136,7 @@ impl Wish {
     }
 }
 
-async fn send(api: Api, wish: Wish, sender: mpsc::Sender<Bytes>) {
+async fn send(api: Api, access: Access, wish: Wish, sender: mpsc::Sender<Bytes>) {
     let store = api.manager.store();
     let mut live = store.subscribe_audit();
     let last = store.audit_chain().last;
@@ -152,6 +152,9 @@ async fn send(api: Api, wish: Wish, sender: mpsc::Sender<Bytes>) {
                 return;
             }
         };
+        if access.check_at_all(Verb::Read, Right::Audit).is_err() {
+            return;
+        }
         for lines in &read {
             let picked = wish.pick(lines, next);
             if !picked.is_empty() && sender.send(picked.into()).await.is_err() {

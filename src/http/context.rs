@@ -16,7 +16,7 @@ use crate::domain::actor::{Actor, Caller};
 use crate::domain::change::Object;
 use crate::domain::refusal::Refusal;
 use crate::engine::Engine;
-use crate::manager::{Asking, Manager, Policy, Right, Verb, target};
+use crate::manager::{Asking, Manager, Right, Verb, target};
 
 /// A version of the API, as in `v1.41`: compared number by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,9 +88,10 @@ impl<S: Sync> FromRequestParts<S> for Asker {
     }
 }
 
-/// What who asks may see, by the policy.
+/// What who asks may do, by the policy of the moment in which it is asked.
+#[derive(Clone)]
 pub(super) struct Access {
-    policy: Arc<Policy>,
+    manager: Manager,
     caller: Caller,
 }
 
@@ -104,29 +105,27 @@ impl FromRequestParts<Api> for Access {
 
 impl Access {
     pub(super) fn new(api: &ApiInner, caller: Caller) -> Access {
-        Access { policy: api.manager.policy(), caller }
-    }
-
-    fn asking(&self) -> Asking<'_> {
-        Asking { policy: &self.policy, caller: &self.caller }
+        Access { manager: api.manager.clone(), caller }
     }
 
     /// True when it may see an object, in a list or a stream.
     pub(super) fn sees(&self, object: impl FnOnce() -> Object) -> bool {
-        self.policy.is_open() || self.asking().is_allowed(Verb::Read, target(&object()))
+        let policy = self.manager.policy();
+        let asking = Asking { policy: &policy, caller: &self.caller };
+        policy.is_open() || asking.is_allowed(Verb::Read, target(&object()))
     }
 
     /// Checks that it may do this with an object.
     pub(super) fn check(&self, verb: Verb, object: impl FnOnce() -> Object) -> Result<(), Refusal> {
-        match self.policy.is_open() {
-            true => Ok(()),
-            false => self.asking().may_of(verb, Some(object())),
-        }
+        let policy = self.manager.policy();
+        let asking = Asking { policy: &policy, caller: &self.caller };
+        if policy.is_open() { Ok(()) } else { asking.may_of(verb, Some(object())) }
     }
 
     /// Checks that it may do this with what has no name.
     pub(super) fn check_at_all(&self, verb: Verb, right: Right) -> Result<(), Refusal> {
-        self.asking().may_at_all(verb, right)
+        let policy = self.manager.policy();
+        Asking { policy: &policy, caller: &self.caller }.may_at_all(verb, right)
     }
 }
 

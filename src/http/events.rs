@@ -288,10 +288,9 @@ pub(super) async fn stream(
     let wish = Wish::read(&query)?;
     let form = Form::of(request.headers(), version);
     let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-    let may_use = access.check_at_all(Verb::Use, Right::Engine).is_ok();
-    tokio::spawn(own_events(api.clone(), access, wish, form, sender.clone()));
-    if api.engine.is_some() && may_use {
-        tokio::spawn(engine_events(api, request, form, sender));
+    tokio::spawn(own_events(api.clone(), access.clone(), wish, form, sender.clone()));
+    if api.engine.is_some() && may_use_engine(&access) {
+        tokio::spawn(engine_events(api, access, request, form, sender));
     }
     let lines = tokio_stream::wrappers::ReceiverStream::new(receiver);
     use futures_util::StreamExt as _;
@@ -299,6 +298,10 @@ pub(super) async fn stream(
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(form.media_type));
     Ok(response)
+}
+
+fn may_use_engine(access: &Access) -> bool {
+    access.check_at_all(Verb::Use, Right::Engine).is_ok()
 }
 
 /// How the stream is written.
@@ -391,7 +394,13 @@ async fn own_events(api: Api, access: Access, wish: Wish, form: Form, sender: mp
 
 /// Passes the engine's own events on, whole lines at a time. An engine that goes away ends only its
 /// own part.
-async fn engine_events(api: Api, request: Request<Body>, form: Form, sender: mpsc::Sender<Bytes>) {
+async fn engine_events(
+    api: Api,
+    access: Access,
+    request: Request<Body>,
+    form: Form,
+    sender: mpsc::Sender<Bytes>,
+) {
     let (mut parts, _) = request.into_parts();
     parts.headers = HeaderMap::new();
     let request = Request::from_parts(parts, Body::empty());
@@ -413,7 +422,7 @@ async fn engine_events(api: Api, request: Request<Body>, form: Form, sender: mps
         if let Some(end) = pending.iter().rposition(|byte| *byte == b'\n') {
             let rest = pending.split_off(end + 1);
             let lines = std::mem::replace(&mut pending, rest);
-            if sender.send(form.lines(lines)).await.is_err() {
+            if !may_use_engine(&access) || sender.send(form.lines(lines)).await.is_err() {
                 return;
             }
         }

@@ -51,7 +51,7 @@ pub(super) async fn of_service(
     query: Query,
     client: Client,
 ) -> Result<Response<Body>, Failure> {
-    answer(&api, version, &query, client, |view| {
+    answer(&api, &access, version, &query, client, |view| {
         let service = view.find_service(&wanted)?;
         access.check(Verb::Logs, || Object::Service(service.clone()))?;
         Ok((Subject::Service(service.id), has_tty(&service.spec.task_template)))
@@ -79,7 +79,7 @@ pub(super) async fn of_task(
     query: Query,
     client: Client,
 ) -> Result<Response<Body>, Failure> {
-    answer(&api, version, &query, client, |view| {
+    answer(&api, &access, version, &query, client, |view| {
         let task = view.find_task(&wanted)?;
         access.check(Verb::Logs, || Object::Task(task.clone()))?;
         Ok((Subject::Task(task.id), has_tty(&task.spec)))
@@ -92,6 +92,7 @@ fn has_tty(spec: &TaskSpec) -> bool {
 
 fn answer(
     api: &Api,
+    access: &Access,
     version: ApiVersion,
     query: &Query,
     client: Client,
@@ -109,7 +110,8 @@ fn answer(
     };
     let reader = api.manager.subscribe_logs(subject, options)?;
     let gone = Box::pin(client.gone());
-    let flow = Flow { api: api.clone(), form, reader: Some(reader), gone };
+    let (api, access) = (api.clone(), access.clone());
+    let flow = Flow { api, access, subject, form, reader: Some(reader), gone };
     let chunks = futures_util::stream::unfold(flow, |mut flow| async {
         let chunk = flow.next().await?;
         Some((Ok::<Bytes, Infallible>(chunk), flow))
@@ -148,6 +150,8 @@ fn tail(text: &str) -> Result<Option<u64>, Refusal> {
 /// What goes to the client.
 struct Flow {
     api: Api,
+    access: Access,
+    subject: Subject,
     form: Form,
     /// `None` once all has been said.
     reader: Option<Reader>,
@@ -156,6 +160,17 @@ struct Flow {
 }
 
 impl Flow {
+    /// False once the policy has changed so that the client may not read on. Of what is gone meanwhile
+    /// nobody can say so, and little more is to come.
+    fn may_still_read(&self) -> bool {
+        let view = self.api.manager.view();
+        let object = match self.subject {
+            Subject::Service(id) => view.service(id).cloned().map(Object::Service),
+            Subject::Task(id) => view.task(id).cloned().map(Object::Task),
+        };
+        object.is_none_or(|object| self.access.check(Verb::Logs, || object).is_ok())
+    }
+
     async fn next(&mut self) -> Option<Bytes> {
         let reader = self.reader.as_mut()?;
         let lines = tokio::select! {
@@ -163,6 +178,9 @@ impl Flow {
             () = &mut self.gone => return None,
             lines = reader.next() => lines,
         };
+        if !self.may_still_read() {
+            return None;
+        }
         if let Some(lines) = lines {
             let mut chunk = Vec::new();
             lines.iter().for_each(|line| self.form.write(line, &mut chunk));

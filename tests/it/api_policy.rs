@@ -404,3 +404,41 @@ fn a_policy_is_taken_whole_or_not_at_all() {
         (!sees(&world.bob)).then_some(())
     });
 }
+
+#[test]
+fn a_stream_ends_with_the_right_to_it() {
+    let world = World::new("policy-streams");
+    let policy = world.dir.join("policy.toml");
+    let follow = |who: &Pair, name: &str, path: &str| {
+        let file = world.dir.join(name);
+        let mut command = Command::new("curl");
+        command.args(["-sSN", "-m", "60", "-o"]).arg(&file).arg("--cacert");
+        command.arg(&world.guarded.authority.file);
+        command.arg("--cert").arg(&who.cert).arg("--key").arg(&who.key);
+        let child = command.arg(format!("https://{}{path}", world.guarded.addr)).spawn();
+        (child.expect("curl is installed"), file)
+    };
+    let said = |file: &std::path::Path| std::fs::read_to_string(file).unwrap_or_default();
+    let (mut events, seen) = follow(&world.ann, "events", "/events");
+    let (mut audit, told) = follow(&world.carl, "audit", "/purser/audit?follow=1");
+    let mut number = 0;
+    crate::kit::eventually("both see what is made", Duration::from_secs(20), || {
+        number += 1;
+        world.secret(&format!("dev-{number}"), &json!({}));
+        let both = said(&seen).contains("dev-") && said(&told).contains("dev-");
+        both.then_some(())
+    });
+    let (roles, _) = POLICY.split_once("[[bind]]").expect("it binds");
+    let nobody = format!("{roles}[[bind]]\nrole = \"operator\"\nwho = [\"uid:0\"]\n");
+    std::fs::write(&policy, nobody).expect("a file");
+    crate::kit::eventually("it is read again", Duration::from_secs(20), || {
+        (world.ask(&world.carl, "GET", "/purser/keys", None).0 == 403).then_some(())
+    });
+    world.secret("dev-later", &json!({}));
+    crate::kit::eventually("the audit ends", Duration::from_secs(20), || {
+        audit.try_wait().expect("a child of ours")
+    });
+    assert!(!said(&told).contains("dev-later"), "{}", said(&told));
+    assert!(!said(&seen).contains("dev-later"), "{}", said(&seen));
+    events.kill().and_then(|()| events.wait()).expect("it still listens");
+}
