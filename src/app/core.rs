@@ -100,6 +100,7 @@ impl Cores {
         let opened =
             store::open(&self.config, unlock, clock.clone(), entropy.clone(), store_stop.clone());
         let (store, writer) = opened.await.map_err(Failed::Open)?;
+        crate::store::remove_scratch(&self.config.data_dir);
         let before = store.audit_chain().last;
         let note = Note::new(Actor::Manager, "manager start").with(how);
         let told = store.note(vec![Told { note, outcome: Outcome::Done }]).await;

@@ -14,7 +14,9 @@ use axum::http::request::Parts;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::net::unix::UCred;
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::limits::Place;
 use crate::domain::actor::{Caller, Identity, Source};
 
 /// How often it is looked after a client that closed one half of its connection.
@@ -28,6 +30,8 @@ pub(super) struct Client {
     watched: Option<Arc<OwnedFd>>,
     /// Whom the connection shows it to be.
     caller: Caller,
+    /// The places that the connection takes, free again once nothing of it is left.
+    _places: Option<Arc<(Place, OwnedSemaphorePermit)>>,
 }
 
 impl Client {
@@ -37,13 +41,20 @@ impl Client {
         let user = |peer: &UCred| Identity::User { uid: peer.uid(), gid: peer.gid() };
         let identity = peer.as_ref().map_or(Identity::Anyone, user);
         let source = Source::Unix(peer.and_then(|peer| peer.pid()));
-        Client { watched, caller: Caller::new(identity, source) }
+        Client { watched, caller: Caller::new(identity, source), _places: None }
     }
 
     /// One that came over TCP, with a certificate of this name or without one.
     pub(super) fn of_tcp(addr: SocketAddr, name: Option<String>) -> Client {
         let identity = name.map_or(Identity::Anyone, Identity::Certificate);
-        Client { watched: None, caller: Caller::new(identity, Source::Tcp(addr)) }
+        let caller = Caller::new(identity, Source::Tcp(addr));
+        Client { watched: None, caller, _places: None }
+    }
+
+    /// The same client, with the places of its connection: whatever goes on with the connection after
+    /// its last request was answered keeps a clone.
+    pub(super) fn in_place(self, places: (Place, OwnedSemaphorePermit)) -> Client {
+        Client { _places: Some(Arc::new(places)), ..self }
     }
 
     /// Whom the connection shows it to be.

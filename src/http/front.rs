@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use axum::response::IntoResponse as _;
+use tokio::time::Instant;
 use tower::ServiceExt as _;
 use tracing::Instrument as _;
 
@@ -38,7 +39,7 @@ impl Front {
         let is_change = is_change(&request);
         let (method, uri) = (request.method().clone(), request.uri().clone());
         async move {
-            if self.limits.is_barred(caller.identity(), self.api.manager.clock().now()) {
+            if self.limits.is_barred(caller.identity(), Instant::now()) {
                 let mut response = too_many("too many requests of this client were denied", 60);
                 self.add_headers(&mut response);
                 return response;
@@ -48,9 +49,8 @@ impl Front {
             if let Some(why) = why
                 && (is_change || why.is_denied)
             {
-                let now = self.api.manager.clock().now();
-                let telling = self.limits.note(caller.identity(), why.is_denied, now);
-                if telling == Telling::Last || telling == Telling::All && !caller.is_told() {
+                let telling = self.limits.note(caller.identity(), why.is_denied, Instant::now());
+                if telling != Telling::Nothing && !caller.is_told() {
                     let mut asked = format!("{method} {}", uri.path());
                     if telling == Telling::Last {
                         asked = format!("{asked} (and no more that fail within the same minute)");

@@ -4,9 +4,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::domain::actor::Identity;
-use crate::domain::time::{Nanoseconds, Timestamp};
 
 /// Connections of one client at once, and so requests too: each connection has one at a time.
 pub(super) const CONNECTIONS_MAX: usize = 1024;
@@ -14,22 +16,45 @@ pub(super) const CONNECTIONS_MAX: usize = 1024;
 pub(super) const DENIED_MAX: u32 = 300;
 /// Requests of one client that fail in another way within a minute and are recorded one by one.
 pub(super) const RECORDED_MAX: u32 = 600;
-const WINDOW: Nanoseconds = 60_000_000_000;
-/// Clients that are remembered without a connection. A user has one identity and a certificate too, so
-/// that these are rarely more than a handful.
+const WINDOW: Duration = Duration::from_secs(60);
+/// Clients that are remembered without a connection; they are rarely more than a handful.
 const CLIENTS_MAX: usize = 4096;
 
 /// What clients take up now; clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Limits(Arc<Mutex<HashMap<Identity, Usage>>>);
+pub(super) struct Limits(Arc<Mutex<HashMap<Client, Usage>>>);
 
-#[derive(Default)]
+/// Who is one client here. Of the groups of a user it is not gone by: users choose among theirs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Client {
+    User(u32),
+    Certificate(String),
+    /// All that come over the loopback without a certificate, whom nothing tells apart.
+    Anyone,
+}
+
+impl Client {
+    fn of(identity: &Identity) -> Client {
+        match identity {
+            Identity::User { uid, .. } => Client::User(*uid),
+            Identity::Certificate(name) => Client::Certificate(name.clone()),
+            Identity::Anyone => Client::Anyone,
+        }
+    }
+}
+
 struct Usage {
     connections: usize,
     /// Begin of the minute that is counted.
-    since: Timestamp,
+    since: Instant,
     denied: u32,
     recorded: u32,
+}
+
+impl Usage {
+    fn new() -> Usage {
+        Usage { connections: 0, since: Instant::now(), denied: 0, recorded: 0 }
+    }
 }
 
 /// What the audit is told of a request that failed.
@@ -46,36 +71,38 @@ pub(super) enum Telling {
 /// The place of a connection; free again when it is dropped.
 pub(super) struct Place {
     limits: Limits,
-    identity: Identity,
+    client: Client,
 }
 
 impl Limits {
     /// A place for a connection; none when the client has as many as it may.
     pub(super) fn connect(&self, identity: &Identity) -> Option<Place> {
+        let client = Client::of(identity);
         let mut known = self.0.lock().expect("a count is never left half put");
         if known.len() >= CLIENTS_MAX {
             known.retain(|_, usage| usage.connections > 0);
         }
-        let usage = known.entry(identity.clone()).or_default();
+        let usage = known.entry(client.clone()).or_insert_with(Usage::new);
         if usage.connections >= CONNECTIONS_MAX {
             return None;
         }
         usage.connections += 1;
-        Some(Place { limits: self.clone(), identity: identity.clone() })
+        Some(Place { limits: self.clone(), client })
     }
 
     /// True for a client that was denied too much, and has to wait.
-    pub(super) fn is_barred(&self, identity: &Identity, now: Timestamp) -> bool {
+    pub(super) fn is_barred(&self, identity: &Identity, now: Instant) -> bool {
         let known = self.0.lock().expect("a count is never left half put");
-        let is_over = |usage: &Usage| usage.denied >= DENIED_MAX && now < usage.since.plus(WINDOW);
-        known.get(identity).is_some_and(is_over)
+        let is_over = |usage: &Usage| usage.denied >= DENIED_MAX && now < usage.since + WINDOW;
+        known.get(&Client::of(identity)).is_some_and(is_over)
     }
 
     /// Counts a request that failed.
-    pub(super) fn note(&self, identity: &Identity, is_denied: bool, now: Timestamp) -> Telling {
+    pub(super) fn note(&self, identity: &Identity, is_denied: bool, now: Instant) -> Telling {
+        let client = Client::of(identity);
         let mut known = self.0.lock().expect("a count is never left half put");
-        let usage = known.entry(identity.clone()).or_default();
-        if now >= usage.since.plus(WINDOW) {
+        let usage = known.entry(client).or_insert_with(Usage::new);
+        if now >= usage.since + WINDOW {
             (usage.since, usage.denied, usage.recorded) = (now, 0, 0);
         }
         let (count, max) = match is_denied {
@@ -94,7 +121,7 @@ impl Limits {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut known = self.limits.0.lock().expect("a count is never left half put");
-        if let Some(usage) = known.get_mut(&self.identity) {
+        if let Some(usage) = known.get_mut(&self.client) {
             usage.connections -= 1;
         }
     }
@@ -104,8 +131,10 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::ZERO.plus(seconds * 1_000_000_000)
+    /// So many seconds after the first use of a client.
+    fn at(seconds: u64) -> Instant {
+        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        *START.get_or_init(|| Instant::now() + WINDOW) + Duration::from_secs(seconds)
     }
 
     fn user(uid: u32) -> Identity {
@@ -121,6 +150,9 @@ mod tests {
         assert!(limits.connect(&user(2)).is_some());
         places.pop();
         assert!(limits.connect(&user(1)).is_some(), "one is free again");
+        let in_other_group = Identity::User { uid: 1, gid: 1 };
+        let _last = limits.connect(&user(1));
+        assert!(limits.connect(&in_other_group).is_none(), "it is the same user");
     }
 
     #[test]
@@ -156,6 +188,6 @@ mod tests {
             limits.connect(&user(uid));
         }
         let known = limits.0.lock().expect("a test's lock");
-        assert!(known.len() <= CLIENTS_MAX && known.contains_key(&user(0)));
+        assert!(known.len() <= CLIENTS_MAX && known.contains_key(&Client::User(0)));
     }
 }

@@ -54,7 +54,7 @@ pub(super) async fn of_service(
     answer(&api, &access, version, &query, client, |view| {
         let service = view.find_service(&wanted)?;
         access.check(Verb::Logs, || Object::Service(service.clone()))?;
-        Ok((Subject::Service(service.id), has_tty(&service.spec.task_template)))
+        Ok((Object::Service(service.clone()), has_tty(&service.spec.task_template)))
     })
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn of_task(
     answer(&api, &access, version, &query, client, |view| {
         let task = view.find_task(&wanted)?;
         access.check(Verb::Logs, || Object::Task(task.clone()))?;
-        Ok((Subject::Task(task.id), has_tty(&task.spec)))
+        Ok((Object::Task(task.clone()), has_tty(&task.spec)))
     })
 }
 
@@ -96,12 +96,17 @@ fn answer(
     version: ApiVersion,
     query: &Query,
     client: Client,
-    find: impl FnOnce(&View) -> Result<(Subject, bool), Refusal>,
+    find: impl FnOnce(&View) -> Result<(Object, bool), Refusal>,
 ) -> Result<Response<Body>, Failure> {
     let options = read(query)?;
     let view = api.manager.view();
     view.require_cluster()?;
-    let (subject, has_tty) = find(&view)?;
+    let (object, has_tty) = find(&view)?;
+    let subject = match &object {
+        Object::Task(task) => Subject::Task(task.id),
+        Object::Service(service) => Subject::Service(service.id),
+        _ => return Err(Failure::no_route()),
+    };
     let options = Options { tail: tail(query.text("tail"))?, ..options };
     let form = Form {
         is_raw: has_tty,
@@ -111,7 +116,7 @@ fn answer(
     let reader = api.manager.subscribe_logs(subject, options)?;
     let gone = Box::pin(client.gone());
     let (api, access) = (api.clone(), access.clone());
-    let flow = Flow { api, access, subject, form, reader: Some(reader), gone };
+    let flow = Flow { api, access, object, form, reader: Some(reader), gone };
     let chunks = futures_util::stream::unfold(flow, |mut flow| async {
         let chunk = flow.next().await?;
         Some((Ok::<Bytes, Infallible>(chunk), flow))
@@ -151,7 +156,8 @@ fn tail(text: &str) -> Result<Option<u64>, Refusal> {
 struct Flow {
     api: Api,
     access: Access,
-    subject: Subject,
+    /// What the lines are of.
+    object: Object,
     form: Form,
     /// `None` once all has been said.
     reader: Option<Reader>,
@@ -160,15 +166,12 @@ struct Flow {
 }
 
 impl Flow {
-    /// False once the policy has changed so that the client may not read on. Of what is gone meanwhile
-    /// nobody can say so, and little more is to come.
-    fn may_still_read(&self) -> bool {
-        let view = self.api.manager.view();
-        let object = match self.subject {
-            Subject::Service(id) => view.service(id).cloned().map(Object::Service),
-            Subject::Task(id) => view.task(id).cloned().map(Object::Task),
-        };
-        object.is_none_or(|object| self.access.check(Verb::Logs, || object).is_ok())
+    /// False once the policy has changed so that the client may not read on. What is gone meanwhile
+    /// counts as it was last.
+    fn may_still_read(&mut self) -> bool {
+        let now = self.api.manager.view().object(self.object.key());
+        self.object = now.unwrap_or_else(|| self.object.clone());
+        self.access.check(Verb::Logs, || self.object.clone()).is_ok()
     }
 
     async fn next(&mut self) -> Option<Bytes> {

@@ -7,6 +7,7 @@ use axum::response::IntoResponse as _;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 
+use super::client::Client;
 use super::context::{Access, Api, ApiVersion};
 use super::error::{Failure, json};
 use crate::domain::actor::{Actor, Caller};
@@ -51,6 +52,7 @@ pub(super) async fn pass(api: &Api, mut request: Request<Body>) -> Result<Respon
     };
     let target: Uri = target.parse().map_err(|_| Failure::no_route())?;
     let upgrade = request.headers().contains_key(header::UPGRADE);
+    let client: Option<Client> = request.extensions().get().cloned();
     let client_side = upgrade.then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
     parts.uri = target;
@@ -71,7 +73,12 @@ pub(super) async fn pass(api: &Api, mut request: Request<Body>) -> Result<Respon
         && let Some(client_side) = client_side
     {
         let engine_side = hyper::upgrade::on(&mut response);
-        tokio::spawn(splice(client_side, engine_side, api.stop.clone()));
+        let spliced = splice(client_side, engine_side, api.stop.clone());
+        tokio::spawn(async move {
+            spliced.await;
+            // Only now is the connection done with.
+            drop(client);
+        });
     }
     let (mut parts, body) = response.into_parts();
     if parts.status != StatusCode::SWITCHING_PROTOCOLS {

@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,10 @@ use super::tls::{Tls, TlsError, TlsFiles};
 const HEADER_TIME: Duration = Duration::from_secs(300);
 /// Connections at once; beyond this, new ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 4096;
+/// Connections at once that are too many of their client's and are told so, and for how long; beyond
+/// this they are closed at once.
+const TURNED_AWAY_MAX: usize = 64;
+const TURN_AWAY_TIME: Duration = Duration::from_secs(2);
 /// TLS handshakes at once, which anybody may begin; beyond this, new connections wait to be
 /// accepted. They take none of the places of connections.
 const HANDSHAKES_MAX: usize = 256;
@@ -134,6 +138,7 @@ impl Listeners {
         let connections = Connections {
             door,
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
             tasks: TaskTracker::new(),
             stop: stop.clone(),
         };
@@ -162,6 +167,8 @@ impl Listeners {
 struct Connections {
     door: Door,
     places: Arc<Semaphore>,
+    /// Of connections that are only told that they are too many.
+    turned_away: Arc<Semaphore>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -241,20 +248,18 @@ impl Connections {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        match self.door.limits().connect(client.caller().identity()) {
-            Some(own) => {
-                let answered = self.clone().answer(stream, client);
-                self.tasks.spawn(async move {
-                    answered.await;
-                    drop((own, place));
-                });
-            }
-            None => {
-                self.tasks.spawn(async move {
-                    turn_away(stream).await;
-                    drop(place);
-                });
-            }
+        if let Some(own) = self.door.limits().connect(client.caller().identity()) {
+            let client = client.in_place((own, place));
+            self.tasks.spawn(self.clone().answer(stream, client));
+            return;
+        }
+        // Beyond so many, who has too many is not even told.
+        drop(place);
+        if let Ok(turn) = self.turned_away.clone().try_acquire_owned() {
+            self.tasks.spawn(async move {
+                let _ = tokio::time::timeout(TURN_AWAY_TIME, turn_away(stream)).await;
+                drop(turn);
+            });
         }
     }
 
@@ -289,8 +294,19 @@ impl Connections {
     }
 }
 
-/// Tells a client that has too many connections, whatever it is going to ask.
-async fn turn_away(mut stream: impl AsyncWrite + Unpin) {
+/// Tells a client that has too many connections, once it has asked: whatever comes before is taken for
+/// a broken connection.
+async fn turn_away(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    let mut asked = [0; 1024];
+    let mut last = [0; 4];
+    loop {
+        let count = stream.read(&mut asked).await?;
+        let tail: Vec<u8> = last.iter().chain(&asked[..count]).copied().collect();
+        if count == 0 || tail.windows(4).any(|window| window == b"\r\n\r\n") {
+            break;
+        }
+        last.copy_from_slice(&tail[tail.len() - 4..]);
+    }
     let body = format!(
         "{{\"message\":\"this client has {CLIENT_CONNECTIONS_MAX} connections open, and may have no more\"}}\n"
     );
@@ -299,12 +315,11 @@ async fn turn_away(mut stream: impl AsyncWrite + Unpin) {
          Content-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
-    let told = async {
-        stream.write_all((head + &body).as_bytes()).await?;
-        stream.shutdown().await
-    };
-    // Who does not even read that is let go.
-    let _ = tokio::time::timeout(Duration::from_secs(1), told).await;
+    stream.write_all((head + &body).as_bytes()).await?;
+    stream.shutdown().await?;
+    // With something unread, closing would take the answer along.
+    while stream.read(&mut asked).await? > 0 {}
+    Ok(())
 }
 
 /// Sets up a connection over TLS. What the system refuses only makes it slower to notice things.

@@ -349,8 +349,8 @@ pub(super) async fn unlock_key(
     Ok(response)
 }
 
-/// A body that does not end before the key in it is in effect, which it is only once it was sent: who
-/// has read the answer to its end can rely on it, and who was never sent the key is not locked out.
+/// A body that does not end before the key in it is in effect, which it is only once it was sent. Until
+/// then the key before opens the store as well.
 fn then_take(api: Api, actor: Actor, shown: ShownKey, text: Body) -> Body {
     let taken = async move {
         // The connection writes what it has before it comes back here.
@@ -359,7 +359,10 @@ fn then_take(api: Api, actor: Actor, shown: ShownKey, text: Body) -> Body {
         let taken = async move { api.manager.take_unlock_key(actor, shown).await };
         match tokio::spawn(taken).await {
             Ok(Ok(())) => None,
-            Ok(Err(refusal)) => Some(io::Error::other(refusal)),
+            Ok(Err(refusal)) => {
+                tracing::error!(%refusal, "a new unlock key was shown and is not in effect yet");
+                Some(io::Error::other(refusal))
+            }
             Err(error) => Some(io::Error::other(error)),
         }
     };

@@ -3,8 +3,9 @@
 //!
 //! A new key is made when a user asks to see it, kept with the cluster, and takes effect once it was
 //! sent to the user: until then the key before stays. Swarm's own makes it with the wish; a crash in
-//! between, before anybody has seen the key, would lock everybody out for good. A crash here, at any
-//! moment, leaves a store that the key before opens, or the one that a user has.
+//! between, before anybody has seen the key, would lock everybody out for good. From the moment that it
+//! is sent until it is in effect both keys open the store, so that a crash at any moment, or an answer
+//! that is lost, leaves a store that a key opens which a user has.
 
 use zeroize::Zeroizing;
 
@@ -42,7 +43,11 @@ impl Manager {
             // Who asks again before it is in effect is shown the same.
             let key = cluster.autolock.offered.clone().unwrap_or_else(|| self.make_unlock_key());
             let offer = Intent::OfferUnlockKey(key.clone());
-            self.submit(actor, offer).await?;
+            match UnlockKey::parse_autolock(&key.0).filter(|_| is_locked()) {
+                Some(lock) => self.submit_and_offer(actor, offer, lock).await?,
+                // What a provider opens needs no other key before this one is in effect.
+                None => self.submit(actor, offer).await?,
+            };
             return Ok(ShownKey { text: key.0, is_new: true });
         }
         let Some(key) = self.inner.store.keyring().autolock_key() else {
@@ -123,6 +128,18 @@ impl Manager {
         let unavailable = |why: String| Refusal::front(Reason::Unavailable, why);
         key.map_err(|error| unavailable(error.to_string()))?
             .map_err(|error| unavailable(error.to_string()))
+    }
+
+    async fn submit_and_offer(
+        &self,
+        actor: Actor,
+        intent: Intent,
+        key: UnlockKey,
+    ) -> Result<Applied, Refusal> {
+        let note = intent.note(actor.clone());
+        let decision = self.decision(&actor, intent);
+        let written = self.inner.store.write_and_offer(decision.decide, note, key).await;
+        written.map_err(Refusal::from)
     }
 
     async fn submit_and_relock(

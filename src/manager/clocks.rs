@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Manager;
 use crate::domain::actor::Actor;
 use crate::domain::id::NodeId;
 use crate::domain::intent::Intent;
-use crate::domain::time::{Nanoseconds, Timestamp};
 
 /// Seconds that a report may be ahead before its node's clock is.
 const AHEAD_MAX: i64 = 30;
@@ -19,7 +21,7 @@ const BEHIND_MAX: i64 = 60;
 const STEADY: i64 = 10;
 /// A node's status says something else of its clock once in this time: a node that wants to could
 /// otherwise have every report of its written.
-const SAID_EVERY: Nanoseconds = 60_000_000_000;
+const SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// What is known of the clocks.
 #[derive(Default)]
@@ -32,13 +34,13 @@ struct Seen {
     /// What the node's status says.
     said: String,
     /// Since when.
-    said_at: Option<Timestamp>,
+    said_at: Option<Instant>,
 }
 
 impl Clocks {
     /// Notes by how many seconds a report was ahead, or behind if it is negative. Answers what the
     /// node's status should say from now on, if that is something else.
-    fn note(&self, node: NodeId, offset: i64, now: Timestamp) -> Option<String> {
+    fn note(&self, node: NodeId, offset: i64, now: Instant) -> Option<String> {
         let mut all = self.0.lock().expect("a clock is never left half noted");
         let seen = all.entry(node).or_default();
         let is_steady = (seen.offset - offset).abs() <= STEADY;
@@ -60,7 +62,7 @@ impl Clocks {
                 && !seen.said.is_empty()
                 && is_steady
                 && (offset > 0) == seen.said.contains("ahead");
-        if is_same || seen.said_at.is_some_and(|at| now < at.plus(SAID_EVERY)) {
+        if is_same || seen.said_at.is_some_and(|at| now < at + SAID_EVERY) {
             return None;
         }
         seen.said_at = Some(now);
@@ -92,8 +94,7 @@ impl Manager {
 
     /// Notes by how many seconds the newest of a node's reports was ahead of this manager's clock.
     pub async fn note_clock(&self, node: NodeId, offset: i64) {
-        let now = self.clock().now();
-        let Some(message) = self.inner.clocks.note(node, offset, now) else { return };
+        let Some(message) = self.inner.clocks.note(node, offset, Instant::now()) else { return };
         if message.is_empty() {
             tracing::info!(node = %node, "its clock is right again");
         } else {
@@ -113,9 +114,9 @@ mod tests {
     #[test]
     fn a_clock_that_is_off_is_said_once() {
         let (clocks, node) = (Clocks::default(), NodeId::derive([1; 17]));
-        let now = std::cell::Cell::new(Timestamp::ZERO);
+        let now = std::cell::Cell::new(Instant::now());
         let said = |offset| {
-            now.set(now.get().plus(SAID_EVERY));
+            now.set(now.get() + SAID_EVERY);
             clocks.note(node, offset, now.get()).unwrap_or_else(|| "-".into())
         };
         assert_eq!(said(0), "-");
@@ -135,8 +136,9 @@ mod tests {
     #[test]
     fn a_clock_that_jumps_to_and_fro_is_written_once_a_minute() {
         let (clocks, node) = (Clocks::default(), NodeId::derive([1; 17]));
-        let at = |second: i64| Timestamp::ZERO.plus(second * 1_000_000_000);
-        let offset = |second: i64| if second % 2 == 0 { 0 } else { 3600 };
+        let start = Instant::now();
+        let at = |second: u64| start + Duration::from_secs(second);
+        let offset = |second: u64| if second.is_multiple_of(2) { 0 } else { 3600 };
         let written = (0..=180).filter_map(|s| clocks.note(node, offset(s), at(s))).count();
         assert_eq!(written, 3);
     }

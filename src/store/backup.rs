@@ -8,6 +8,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use super::sqlite::{HEAD_ROW, options};
 use super::{Store, log};
 use crate::domain::id::Entropy;
+use crate::seal::keyring::KeyUse;
 use crate::seal::unlock::UnlockKey;
 
 /// What a copy is of.
@@ -65,6 +66,9 @@ impl Store {
                 return Err(SnapshotError::Keys);
             }
         }
+        // Whom a key was offered to has that of the copy's store, which this is not.
+        let offered = sqlx::query("DELETE FROM keyring WHERE usage = ?");
+        offered.bind(KeyUse::Offered as u8).execute(&mut *transaction).await?;
         transaction.commit().await?;
         let head = sqlx::query("SELECT id, version FROM objects WHERE row = ?").bind(HEAD_ROW);
         let head = head.fetch_one(&mut copy).await?;

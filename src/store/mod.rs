@@ -42,7 +42,9 @@ use std::sync::{Arc, RwLock};
 use tokio::sync::{broadcast, mpsc};
 
 pub use backup::{Snapshot, SnapshotError};
-pub use open::{Config, FILE, LOG_FILES, OpenError, SCRATCH_PREFIX, Unlock, forget, lock, open};
+pub use open::{
+    Config, FILE, LOG_FILES, OpenError, SCRATCH_PREFIX, Unlock, forget, lock, open, remove_scratch,
+};
 pub use write::{Applied, Decision, Told, WriteError};
 
 use crate::domain::actor::Actor;
@@ -312,7 +314,27 @@ impl Store {
         F: FnOnce(&View, Stamp) -> Result<Vec<Change>, Refusal> + Send + 'static,
     {
         let _alone = self.inner.rotation.lock().await;
-        write::submit_noted(&self.inner.queue, Box::new(decide), note, Some(lock)).await
+        let keys = Some(write::KeyWork::Relock(lock));
+        write::submit_noted(&self.inner.queue, Box::new(decide), note, keys).await
+    }
+
+    /// As [`Store::write_noted`]; if the decision changes anything, another lock key opens the ring as
+    /// well from then on, until the ring is sealed under another one.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn write_and_offer<F>(
+        &self,
+        decide: F,
+        note: Note,
+        lock: UnlockKey,
+    ) -> Result<Applied, WriteError>
+    where
+        F: FnOnce(&View, Stamp) -> Result<Vec<Change>, Refusal> + Send + 'static,
+    {
+        let _alone = self.inner.rotation.lock().await;
+        let keys = Some(write::KeyWork::Offer(lock));
+        write::submit_noted(&self.inner.queue, Box::new(decide), note, keys).await
     }
 
     /// The key of the first provider that has one. May take as long as a provider does.

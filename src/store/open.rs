@@ -39,7 +39,7 @@ pub const FILE: &str = "purser.db";
 pub const LOG_FILES: [&str; 2] = ["purser.db-wal", "purser.db-shm"];
 
 /// How the names of files begin that are only there while a backup is made, and after a crash.
-pub const SCRATCH_PREFIX: &str = "backup-";
+pub const SCRATCH_PREFIX: &str = ".purser-scratch-";
 
 /// Where the store lies.
 #[derive(Debug, Clone)]
@@ -126,7 +126,6 @@ pub async fn open(
     stop: CancellationToken,
 ) -> Result<(Store, JoinHandle<()>), OpenError> {
     let lock = lock(&config.data_dir)?;
-    remove_scratch(&config.data_dir);
     let path = config.data_dir.join(FILE);
     let mut connection = options(&path).connect().await?;
     migrate(&mut connection).await?;
@@ -195,9 +194,9 @@ pub fn forget(config: &Config) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Removes what a backup left that was being made when its process was killed. It is sealed under a key
-/// that is gone; if it cannot be removed it only takes up space.
-fn remove_scratch(data_dir: &Path) {
+/// Removes what a backup left that was being made when its process was killed: a copy of the store, as
+/// sealed as it is. For a process that has the directory for itself.
+pub fn remove_scratch(data_dir: &Path) {
     let entries = std::fs::read_dir(data_dir).into_iter().flatten().flatten();
     for entry in entries {
         if entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX)

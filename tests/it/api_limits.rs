@@ -1,10 +1,11 @@
 //! What one client may take up: connections, and requests that fail.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::kit::scratch::Scratch;
 use super::kit::tls::{CLIENT, Guarded, LATER, Pair};
@@ -39,34 +40,39 @@ fn who_is_denied_too_much_waits_and_fills_no_audit() {
         guarded.authority.issue("bob", &CLIENT, LATER),
         guarded.authority.issue("ann", &CLIENT, LATER),
     );
-    let found = statuses(&guarded, &bob, "/swarm?[1-350]");
-    assert_eq!(found, [(403, 300), (429, 50)].into());
+    // More than in one minute, on a machine so slow that it takes two.
+    let found = statuses(&guarded, &bob, "/swarm?[1-650]");
+    assert!(found[&403] >= 300 && found[&429] >= 50, "{found:?}");
     // What needs no right has to wait as well; others do not.
     assert_eq!(statuses(&guarded, &bob, "/version"), [(429, 1)].into());
     assert_eq!(statuses(&guarded, &ann, "/swarm"), [(403, 1)].into());
     let root = guarded.purser.client();
     assert_eq!(root.get("/swarm").status, 200);
     let records = root.get("/purser/audit?actor=cert:bob&limit=1000").text();
-    assert_eq!(records.lines().count(), 300, "{records}");
+    assert_eq!(records.lines().count(), found[&403], "{records}");
     let last = "and no more that fail within the same minute";
-    assert_eq!(records.matches(last).count(), 1, "{records}");
+    assert_eq!(records.matches(last).count(), found[&403] / 300, "{records}");
 }
 
 #[test]
 fn a_client_with_too_many_connections_is_turned_away_and_others_are_not() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("more files");
     let guarded = Guarded::serve("limits-connections");
     let ann = guarded.authority.issue("ann", &CLIENT, LATER);
     let connect = || UnixStream::connect(guarded.purser.socket()).expect("a connection");
     let mut silent: Vec<UnixStream> = (0..1024).map(|_| connect()).collect();
-    let mut text = String::new();
-    let mut one_more = connect();
-    one_more.set_read_timeout(Some(Duration::from_secs(30))).expect("a time limit");
-    one_more.read_to_string(&mut text).expect("an answer before anything was asked");
-    assert!(text.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{text}");
-    assert!(text.contains("this client has 1024 connections open"), "{text}");
+    let root = guarded.purser.client();
+    let body = serde_json::json!({"Name": "x", "Data": "A".repeat(100_000)});
+    let refused = root.post("/secrets/create", &body);
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.message().contains("this client has 1024 connections open"));
+    for _ in 0..12 {
+        let refused = crate::kit::docker::docker(&guarded.purser.socket(), "secret ls").refused();
+        assert!(refused.contains("this client has 1024 connections open"), "{refused}");
+    }
     assert_eq!(statuses(&guarded, &ann, "/_ping"), [(200, 1)].into());
     silent.truncate(1000);
-    let root = guarded.purser.client();
     let is_free = || root.get("/_ping").status == 200;
     let free = (0..300).any(|_| {
         is_free() || {

@@ -49,11 +49,16 @@ fn at_every_step(
         work(purser);
         if purser.answers() {
             drop(watch);
-            look(purser);
-            return step;
+            // It may have been killed by then after all.
+            if purser.answers() {
+                look(purser);
+                return step;
+            }
+            purser.kill();
+        } else {
+            purser.kill();
+            drop(watch);
         }
-        purser.kill();
-        drop(watch);
         purser.start_locked();
         look(purser);
     }
@@ -117,11 +122,9 @@ fn a_lock_that_is_put_on_changed_and_taken_off_locks_nobody_out() {
         let client = purser.client();
         if client.get("/readyz").status != 200 {
             locked += 1;
-            let unlocks = |key: &String| {
-                let body = json!({"UnlockKey": key});
-                client.post("/swarm/unlock", &body).status == 200
-            };
-            assert!(seen.borrow().iter().rev().any(unlocks), "no key that was shown unlocks it");
+            let body = json!({"UnlockKey": seen.borrow().last().expect("one was shown")});
+            let unlocked = client.post("/swarm/unlock", &body);
+            assert_eq!(unlocked.status, 200, "the key that was shown last: {}", unlocked.text());
         }
         assert_eq!(client.get("/secrets").text(), before);
         verified(&client);
@@ -236,7 +239,7 @@ fn a_backup_is_whole_or_not_there_and_a_restore_done_or_not() {
         assert_eq!(count(own), 3);
         let left = std::fs::read_dir(own.data_dir()).expect("a directory");
         let left: Vec<_> = left.map(|entry| entry.expect("an entry").file_name()).collect();
-        assert!(left.iter().all(|name| !name.to_string_lossy().contains("backup")), "{left:?}");
+        assert!(left.iter().all(|name| !name.to_string_lossy().contains("scratch")), "{left:?}");
     });
     assert!(steps > 10, "only {steps}");
 

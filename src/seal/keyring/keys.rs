@@ -65,6 +65,14 @@ fn subject<'a>(store: &'a str, usage: u8, id: &'a str, made_at: u64) -> Subject<
     Subject { purpose: Purpose::Key, store, kind: usage, id, version: made_at }
 }
 
+/// The lock key that lies in the row of an offered one; `None` when this is not the offered one.
+pub(super) fn open_offered(store: &str, row: &KeyRow, offered: &UnlockKey) -> Option<UnlockKey> {
+    let text = row.id.to_string();
+    let subject = subject(store, row.usage, &text, row.made_at);
+    let root = offered.sealing().open(&subject, &row.sealed).ok()?;
+    root.expose().try_into().ok().map(UnlockKey::autolock)
+}
+
 /// What a rotation changes. There is at least one key of each use.
 pub(super) struct Keys {
     pub lock: Arc<UnlockKey>,
@@ -153,12 +161,27 @@ impl Keys {
         (Keys { lock: Arc::new(lock), ..self.copy() }, rows)
     }
 
+    /// The row by which another lock key opens what this one does.
+    pub(super) fn offered(
+        &self,
+        store: &str,
+        lock: &UnlockKey,
+        now: u64,
+        entropy: &dyn Entropy,
+    ) -> KeyRow {
+        let (id, usage) = (KeyId::OFFERED, KeyUse::Offered as u8);
+        let text = id.to_string();
+        let subject = subject(store, usage, &text, now);
+        let sealed = lock.sealing().seal(&subject, self.lock.root().expose(), entropy);
+        KeyRow { id, usage, made_at: now, sealed }
+    }
+
     /// The highest id.
     pub(super) fn last(&self) -> u32 {
         self.list().last().map_or(0, |key| key.id.0)
     }
 
-    fn copy(&self) -> Keys {
+    pub(super) fn copy(&self) -> Keys {
         Keys {
             lock: self.lock.clone(),
             ring: self.ring.clone(),

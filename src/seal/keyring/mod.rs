@@ -46,6 +46,8 @@ impl KeyId {
     pub const AUTOLOCK: KeyId = KeyId(u32::MAX);
     /// The data key of a payload, which lies beside it.
     pub const DATA: KeyId = KeyId(u32::MAX - 1);
+    /// The row by which an offered lock key opens the ring as well.
+    pub const OFFERED: KeyId = KeyId(u32::MAX - 2);
 }
 
 impl fmt::Display for KeyId {
@@ -66,11 +68,15 @@ pub enum KeyUse {
     Epoch = 3,
     /// Seals records of the audit. Old ones are kept, as are the records.
     Audit = 4,
+    /// No key of the ring: the lock key, sealed under one that is on its way to a user and takes its
+    /// place once it was sent. Until then either opens the ring.
+    Offered = 5,
 }
 
 impl KeyUse {
     fn from_number(number: u8) -> Option<KeyUse> {
-        let known = [KeyUse::Ring, KeyUse::Fingerprint, KeyUse::Epoch, KeyUse::Audit];
+        let known =
+            [KeyUse::Ring, KeyUse::Fingerprint, KeyUse::Epoch, KeyUse::Audit, KeyUse::Offered];
         known.into_iter().find(|usage| *usage as u8 == number)
     }
 
@@ -81,6 +87,7 @@ impl KeyUse {
             KeyUse::Fingerprint => "fingerprint",
             KeyUse::Epoch => "epoch",
             KeyUse::Audit => "audit",
+            KeyUse::Offered => "offered",
         }
     }
 }
@@ -197,6 +204,9 @@ impl Keyring {
         if Keyring::is_autolocked(rows) && lock.id() != KeyId::AUTOLOCK {
             return Err(KeyringError::Locked);
         }
+        let lock = of_use(KeyUse::Offered)
+            .find_map(|row| keys::open_offered(store, row, &lock))
+            .unwrap_or(lock);
         let mut ring = BTreeMap::new();
         for row in of_use(KeyUse::Ring) {
             ring.insert(row.id, Arc::new(RingKey::open(store, row, lock.sealing())?));
@@ -372,7 +382,15 @@ impl Keyring {
     /// Seals the ring under another lock key.
     pub fn relock(&self, lock: UnlockKey, entropy: &dyn Entropy) -> KeyChange {
         let (keys, puts) = self.keys().relocked(&self.store, lock, entropy);
-        self.install(keys, puts, Vec::new())
+        self.install(keys, puts, vec![KeyId::OFFERED])
+    }
+
+    /// Has another lock key open the ring beside the one that it has, until the next
+    /// [`Keyring::relock`].
+    pub fn offer(&self, lock: &UnlockKey, now: u64, entropy: &dyn Entropy) -> KeyChange {
+        let keys = self.keys();
+        let row = keys.offered(&self.store, lock, now, entropy);
+        self.install(keys.copy(), vec![row], Vec::new())
     }
 
     /// The rows of the ring as they are under another lock key, for a copy of the store.

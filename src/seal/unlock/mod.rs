@@ -146,6 +146,10 @@ impl UnlockKey {
         self.id == other.id && bool::from(self.root.expose().ct_eq(other.root.expose()))
     }
 
+    pub(super) fn root(&self) -> &CipherKey {
+        &self.root
+    }
+
     pub(super) fn sealing(&self) -> &SealingKey {
         &self.sealing
     }

@@ -46,8 +46,8 @@ pub(super) struct Proposal {
 enum Work {
     Decide(Decision),
     Keys(KeyWork),
-    /// The lock key is for a decision that changes something.
-    DecideAndRelock(Decision, UnlockKey),
+    /// The keys are for a decision that changes something.
+    DecideWithKeys(Decision, KeyWork),
     /// Records that go with no change.
     Notes(Vec<Told>),
     /// Records before this one are dropped, and the hash of the last of them is kept.
@@ -72,6 +72,8 @@ pub(super) enum KeyWork {
     DropOld,
     /// Seal the ring under another lock key.
     Relock(UnlockKey),
+    /// Have another lock key open the ring as well.
+    Offer(UnlockKey),
 }
 
 /// Objects that are sealed anew in one write of a rotation: other writes come between two of them.
@@ -121,10 +123,10 @@ pub(super) async fn submit_noted(
     queue: &mpsc::Sender<Proposal>,
     decide: Decision,
     note: Note,
-    lock: Option<UnlockKey>,
+    keys: Option<KeyWork>,
 ) -> Result<Applied, WriteError> {
-    let work = match lock {
-        Some(lock) => Work::DecideAndRelock(decide, lock),
+    let work = match keys {
+        Some(keys) => Work::DecideWithKeys(decide, keys),
         None => Work::Decide(decide),
     };
     propose(queue, work, Some(note)).await
@@ -310,9 +312,9 @@ impl Decider {
             }
             Work::Decide(decide) => self.decide(decide),
             Work::Keys(work) => self.work_on_keys(work),
-            Work::DecideAndRelock(decide, lock) => match self.decide(decide) {
+            Work::DecideWithKeys(decide, keys) => match self.decide(decide) {
                 Ok(applied) if !applied.changed.is_empty() => {
-                    self.work_on_keys(KeyWork::Relock(lock)).map(|_| applied)
+                    self.work_on_keys(keys).map(|_| applied)
                 }
                 decided => decided,
             },
@@ -338,6 +340,10 @@ impl Decider {
             }
             KeyWork::DropOld => {
                 self.change_keys(Keyring::drop_old);
+                0
+            }
+            KeyWork::Offer(lock) => {
+                self.change_keys(|ring| ring.offer(&lock, now, &*entropy));
                 0
             }
             KeyWork::Relock(lock) => {

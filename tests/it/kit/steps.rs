@@ -3,6 +3,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// Every system call that changes what a restart finds.
 const CALLS: &str = "pwrite64,write,fsync,fdatasync,ftruncate,rename,renameat,renameat2,link,linkat,\
@@ -53,6 +54,14 @@ impl Drop for Watch {
     fn drop(&mut self) {
         // Not killed, which would take the watched process along in the middle of a call.
         let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        for _ in 0..200 {
+            if !matches!(self.0.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // It waits for a process that was killed and that nobody has waited for yet.
+        let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
