@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use crate::app::App;
 use crate::config::{Config, Options};
 use crate::seal::unlock::{Provider, Providers, UnlockError};
@@ -16,8 +18,9 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let (config, providers) = prepare(args.options)?;
     block_on(&config, async {
-        let app = App::start(&config, providers).await.map_err(with_advice)?;
-        until_stopped(&config, app).await
+        let mut stop = Stop::listen()?;
+        let Some(app) = stop.or(App::start(&config, providers)).await else { return Ok(()) };
+        until_stopped(&config, app.map_err(with_advice)?, stop).await
     })
 }
 
@@ -76,7 +79,7 @@ pub(super) fn block_on(
 ///
 /// # Errors
 /// The store stopped by itself; a service manager should start the program again.
-pub(super) async fn until_stopped(config: &Config, app: App) -> anyhow::Result<()> {
+pub(super) async fn until_stopped(config: &Config, app: App, mut stop: Stop) -> anyhow::Result<()> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         socket = %config.http.socket.display(),
@@ -86,7 +89,7 @@ pub(super) async fn until_stopped(config: &Config, app: App) -> anyhow::Result<(
     );
     notify(&[sd_notify::NotifyState::Ready]);
     let failed = tokio::select! {
-        () = stop_signal() => false,
+        () = stop.wait() => false,
         () = app.store_failed() => true,
     };
     notify(&[sd_notify::NotifyState::Stopping]);
@@ -102,15 +105,31 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals to stop, listened for before anybody can find that the program runs: what comes while it
+/// starts is not lost, nor does it end it halfway.
+pub(super) struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    pub(super) fn listen() -> anyhow::Result<Stop> {
+        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+        Ok(Stop { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// What a start comes to; `None` if a signal comes first, as at a prompt that nobody answers.
+    pub(super) async fn or<T>(&mut self, started: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            started = started => Some(started),
+            () = self.wait() => None,
+        }
     }
 }

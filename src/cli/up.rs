@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use super::client::request;
-use super::serve::{block_on, prepare, until_stopped, with_advice};
+use super::serve::{Stop, block_on, prepare, until_stopped, with_advice};
 use crate::app::{App, SystemEntropy};
 use crate::config::{Config, Options};
 use crate::seal::unlock::{Providers, Salt, UnlockError, UnlockKey};
@@ -33,7 +33,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let (config, providers) = prepare(args.options)?;
     make_first_key(&config, &providers)?;
     block_on(&config, async {
-        let app = App::start(&config, providers).await.map_err(with_advice)?;
+        let mut stop = Stop::listen()?;
+        let Some(app) = stop.or(App::start(&config, providers)).await else { return Ok(()) };
+        let app = app.map_err(with_advice)?;
         let view = app.manager().view();
         if view.cluster().is_none() && !view.is_locked() {
             let wish = json!({
@@ -51,7 +53,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             }
         }
         println!("export DOCKER_HOST=unix://{}", config.http.socket.display());
-        until_stopped(&config, app).await
+        until_stopped(&config, app, stop).await
     })
 }
 
