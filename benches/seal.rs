@@ -67,8 +67,14 @@ impl Bench {
     fn write(&self, id: SecretId, payload: SealedData) {
         let spec = SecretSpec { name: id.to_string(), ..Default::default() };
         let fingerprint = purser::domain::secret::Fingerprint([0; 32]);
-        let secret =
-            Secret { id, meta: Default::default(), spec, fingerprint, shown: Default::default() };
+        let secret = Secret {
+            revisions: Default::default(),
+            id,
+            meta: Default::default(),
+            spec,
+            fingerprint,
+            shown: Default::default(),
+        };
         let decide = move |_: &View, _: Stamp| {
             Ok(vec![secret.into(), Change::PutPayload(Key::Secret(id), payload)])
         };

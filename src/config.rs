@@ -72,6 +72,10 @@ pub struct Options {
     /// for none, 2160 at most [default: 168]
     #[arg(long, env = "PURSER_EXPIRED_GRACE_HOURS", value_name = "HOURS")]
     pub expired_grace_hours: Option<u64>,
+    /// What is done where Swarm's API could do more: `extended`, or `strict` to refuse new values of
+    /// secrets and configs under the same name, in Swarm's words [default: extended]
+    #[arg(long, env = "PURSER_COMPAT", value_name = "HOW")]
+    pub compat: Option<Compat>,
     /// Configuration file, TOML, with these options as keys [root: /etc/purser/purser.toml if it
     /// exists]
     #[arg(long, env = "PURSER_CONFIG", value_name = "PATH")]
@@ -102,6 +106,8 @@ pub struct Config {
     pub policy: Option<PathBuf>,
     /// What is done with keys and audit as time goes by.
     pub upkeep: Upkeep,
+    /// What is done where Swarm's API could do more.
+    pub compat: Compat,
     /// What is logged.
     pub log: String,
     /// Worker threads.
@@ -121,6 +127,17 @@ pub struct Upkeep {
     pub audit_log: bool,
     /// How long a node may renew its certificate after that has ended.
     pub expired_grace: Duration,
+}
+
+/// What is done where Swarm's API could do more than Swarm does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compat {
+    /// More.
+    #[default]
+    Extended,
+    /// What Swarm does.
+    Strict,
 }
 
 /// Days until keys are rotated, when nothing is said.
@@ -209,6 +226,7 @@ impl Options {
             },
             unlock_key_file,
             policy: options.policy,
+            compat: options.compat.unwrap_or_default(),
             upkeep: Upkeep {
                 key_life_days: Some(options.key_rotation_days.unwrap_or(KEY_LIFE_DAYS))
                     .filter(|days| *days > 0),
@@ -258,6 +276,7 @@ impl Options {
             audit_file: self.audit_file.or(file.audit_file),
             audit_log: self.audit_log.or(file.audit_log),
             expired_grace_hours: self.expired_grace_hours.or(file.expired_grace_hours),
+            compat: self.compat.or(file.compat),
             config: self.config,
             log: self.log.or(file.log),
             threads: self.threads.or(file.threads),

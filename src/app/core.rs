@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::upkeep::{hand_on, look_after};
 use super::{SystemClock, SystemEntropy};
-use crate::config::{Config, Upkeep};
+use crate::config::{Compat, Config, Upkeep};
 use crate::dispatcher;
 use crate::domain::actor::Actor;
 use crate::domain::audit::{Note, Outcome};
@@ -31,6 +31,7 @@ const WHOLE: &str = "nothing is ever left half put";
 pub(super) struct Cores {
     config: store::Config,
     upkeep: Upkeep,
+    compat: Compat,
     policy: RwLock<Policy>,
     providers: Arc<Providers>,
     clock: Arc<dyn Clock>,
@@ -64,6 +65,7 @@ impl Cores {
         let cores = Arc::new(Cores {
             config: config.store.clone(),
             upkeep: config.upkeep.clone(),
+            compat: config.compat,
             policy: RwLock::new(policy.clone()),
             providers: providers.clone(),
             clock,
@@ -110,6 +112,7 @@ impl Cores {
         let manager = Manager::new(store, clock, entropy, self.stop.clone());
         manager.set_policy(self.policy.read().expect(WHOLE).clone());
         manager.set_expired_grace(self.upkeep.expired_grace);
+        manager.set_strict(self.compat == Compat::Strict);
         if let Err(error) = manager.start().await {
             store_stop.cancel();
             let _ = writer.await;

@@ -9,9 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::change::Key;
 use crate::domain::id::{NodeId, TaskId};
+use crate::domain::revision::{Owner, number_of};
 use crate::domain::task::Task;
 use crate::domain::task_state::TaskState;
 use crate::domain::view::View;
+use crate::wire;
 
 /// What a node holds: what was sent to it in the present stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,8 +21,8 @@ pub(super) struct Held {
     /// Tasks, with the desired state that was sent: a task's spec never changes, and nothing else
     /// of it matters to an agent.
     tasks: BTreeMap<TaskId, TaskState>,
-    /// Secrets and configs.
-    grants: BTreeSet<Key>,
+    /// Values of secrets and configs.
+    grants: BTreeSet<Grant>,
 }
 
 /// What a node should hold.
@@ -28,19 +30,19 @@ pub(super) struct Held {
 pub(super) struct Wanted {
     tasks: BTreeMap<TaskId, TaskState>,
     /// Secrets and configs of tasks that are to run: sent if the node lacks them.
-    grants: BTreeSet<Key>,
+    grants: BTreeSet<Grant>,
     /// Those of tasks that are told to stop and have not ended: kept if the node has them.
-    spared: BTreeSet<Key>,
+    spared: BTreeSet<Grant>,
 }
 
 /// What has to be sent. Secrets and configs that are put come before tasks, those that are removed
 /// after.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Difference {
-    pub put_grants: Vec<Key>,
+    pub put_grants: Vec<Grant>,
     pub put_tasks: Vec<TaskId>,
     pub remove_tasks: Vec<TaskId>,
-    pub remove_grants: Vec<Key>,
+    pub remove_grants: Vec<Grant>,
 }
 
 impl Wanted {
@@ -62,10 +64,51 @@ impl Wanted {
     }
 }
 
-/// The secrets and configs of a task that are still there. One that is gone cannot be sent; the task
-/// fails with a clear message.
-fn grants<'v>(view: &'v View, task: &'v Task) -> impl Iterator<Item = Key> + 'v {
-    task.grants().filter(|key| view.object(*key).is_some())
+/// The values that a task was granted and that are still there. One that is gone cannot be sent; the
+/// task fails with a clear message.
+fn grants<'v>(view: &'v View, task: &'v Task) -> impl Iterator<Item = Grant> + 'v {
+    let grants = task.grants().map(|key| Grant::of(task, key));
+    grants.filter(|grant| grant.place(view).is_some())
+}
+
+/// A value on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Grant {
+    /// The secret or config.
+    pub key: Key,
+    /// Which of its values.
+    pub number: u64,
+    /// The task that it is for alone.
+    task: Option<TaskId>,
+}
+
+impl Grant {
+    /// What a task was granted. An agent knows a secret by its id, and looks first for one that is for
+    /// the task alone: so a later value stands beside an earlier one that another task has still. It
+    /// does not look so for configs, whose later values go under ids of their own.
+    fn of(task: &Task, key: Key) -> Grant {
+        let number = number_of(&task.revisions, key.id());
+        let is_alone = number != 1 && matches!(key, Key::Secret(_));
+        Grant { key, number, task: is_alone.then_some(task.id) }
+    }
+
+    /// The id that the agent knows it by.
+    pub(super) fn id(&self) -> String {
+        match (self.task, self.number) {
+            (Some(task), _) => format!("{}.{task}", self.key.id()),
+            (None, 1) => self.key.id().to_owned(),
+            (None, number) => wire::reference::revision_id(self.key.id(), number),
+        }
+    }
+
+    /// Where the value lies; `None` when it is gone.
+    pub(super) fn place(&self, view: &View) -> Option<Key> {
+        match self.key {
+            Key::Secret(id) => view.secret(id)?.revisions.place(Owner::Secret(id), self.number),
+            Key::Config(id) => view.config(id)?.revisions.place(Owner::Config(id), self.number),
+            _ => None,
+        }
+    }
 }
 
 impl Held {
@@ -74,7 +117,7 @@ impl Held {
         let changed =
             |(id, state): (&TaskId, &TaskState)| (self.tasks.get(id) != Some(state)).then_some(*id);
         let gone = |id: &&TaskId| !wanted.tasks.contains_key(id);
-        let given_up = |key: &&Key| !wanted.grants.contains(key) && !wanted.spared.contains(key);
+        let given_up = |key: &&Grant| !wanted.grants.contains(key) && !wanted.spared.contains(key);
         Difference {
             put_grants: wanted.grants.difference(&self.grants).copied().collect(),
             put_tasks: wanted.tasks.iter().filter_map(changed).collect(),
@@ -84,14 +127,14 @@ impl Held {
     }
 
     /// Notes that a secret or config was sent ahead of the rest.
-    pub(super) fn note_grant(&mut self, key: Key) {
-        self.grants.insert(key);
+    pub(super) fn note_grant(&mut self, grant: Grant) {
+        self.grants.insert(grant);
     }
 
     /// Notes that the whole difference to what is wanted was sent.
     pub(super) fn note_all(&mut self, wanted: Wanted) {
         self.tasks = wanted.tasks;
-        self.grants.retain(|key| wanted.spared.contains(key));
+        self.grants.retain(|grant| wanted.spared.contains(grant));
         self.grants.extend(wanted.grants);
     }
 }
@@ -148,13 +191,14 @@ mod tests {
             let numbers = (0..10).filter(|number| of(*number));
             numbers.map(|number| format!("{sign}{kind}{number}")).collect::<Vec<_>>()
         };
-        let secret = |keys: &Vec<Key>| {
-            let keys = keys.clone();
-            move |number| keys.contains(&Key::Secret(secret_id(number)))
+        let has = |grants: &Vec<Grant>, key| grants.iter().any(|grant| grant.key == key);
+        let secret = |grants: &Vec<Grant>| {
+            let grants = grants.clone();
+            move |number| has(&grants, Key::Secret(secret_id(number)))
         };
-        let config = |keys: &Vec<Key>| {
-            let keys = keys.clone();
-            move |number| keys.contains(&Key::Config(config_id(number)))
+        let config = |grants: &Vec<Grant>| {
+            let grants = grants.clone();
+            move |number| has(&grants, Key::Config(config_id(number)))
         };
         let task = |ids: &Vec<TaskId>| {
             let ids = ids.clone();
@@ -239,7 +283,8 @@ mod tests {
     fn what_was_sent_ahead_is_taken_back_when_it_is_not_wanted_after_all() {
         let mut node = Follower::default();
         node.after(&[secret(1)]);
-        node.held.note_grant(Key::Secret(secret_id(1)));
+        let key = Key::Secret(secret_id(1));
+        node.held.note_grant(Grant { key, number: 1, task: None });
         assert_eq!(node.after(&[]), "-s1");
     }
 

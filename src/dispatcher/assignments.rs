@@ -115,9 +115,10 @@ impl Assignments {
         if self.await_places(view, difference).await {
             return Ok(Sent::Outdated);
         }
-        for key in &difference.put_grants {
-            let Some(object) = view.object(*key) else { continue };
-            let Some(data) = self.open(*key).await.map_err(Some)? else {
+        for grant in &difference.put_grants {
+            let Some(object) = view.object(grant.key) else { continue };
+            let Some(place) = grant.place(view) else { continue };
+            let Some(data) = self.open(place).await.map_err(Some)? else {
                 if chain.is_first() {
                     chain.forget();
                     *held = Held::default();
@@ -126,16 +127,16 @@ impl Assignments {
                 }
                 return Ok(Sent::Outdated);
             };
-            let (kind, id) = (key.kind().word(), key.id());
+            let (kind, id) = (grant.key.kind().word(), grant.id());
             tracing::info!(node = %self.node, id, "{kind} sent to node");
             let len = data.len();
-            held.note_grant(*key);
+            held.note_grant(*grant);
             let change = match object {
                 Object::Secret(secret) => {
-                    wire::session::update_secret(wire::secret::secret(&secret, data))
+                    wire::session::update_secret(wire::secret::secret_as(&secret, id, data))
                 }
                 Object::Config(config) => {
-                    wire::session::update_config(wire::config::config(&config, data))
+                    wire::session::update_config(wire::config::config_as(&config, id, data))
                 }
                 _ => continue,
             };
@@ -147,12 +148,12 @@ impl Assignments {
         for id in &difference.remove_tasks {
             chain.push(wire::session::remove_task(*id), 0).await?;
         }
-        for key in &difference.remove_grants {
-            let (kind, id) = (key.kind().word(), key.id());
+        for grant in &difference.remove_grants {
+            let (kind, id) = (grant.key.kind().word(), grant.id());
             tracing::info!(node = %self.node, id, "{kind} withdrawn from node");
-            let change = match key {
-                Key::Config(id) => wire::session::remove_config(id.as_str()),
-                key => wire::session::remove_secret(key.id()),
+            let change = match grant.key {
+                Key::Config(_) => wire::session::remove_config(&id),
+                _ => wire::session::remove_secret(&id),
             };
             chain.push(change, 0).await?;
         }
@@ -162,11 +163,14 @@ impl Assignments {
 
     /// Has the audit tell of the payloads that the node gets and has to give up, before it does.
     async fn tell(&self, difference: &Difference) -> Result<(), Option<Status>> {
-        let puts = difference.put_grants.iter().map(|key| ("payload deliver", *key));
-        let removes = difference.remove_grants.iter().map(|key| ("payload withdraw", *key));
-        let told = puts.chain(removes).map(|(verb, key)| {
-            let note =
-                Note::new(Actor::Manager, verb).about(key).with(format!("node {}", self.node));
+        let puts = difference.put_grants.iter().map(|grant| ("payload deliver", grant));
+        let removes = difference.remove_grants.iter().map(|grant| ("payload withdraw", grant));
+        let told = puts.chain(removes).map(|(verb, grant)| {
+            let mut detail = format!("node {}", self.node);
+            if grant.number != 1 {
+                detail = format!("{detail}, version {}", grant.number);
+            }
+            let note = Note::new(Actor::Manager, verb).about(grant.key).with(detail);
             Told { note, outcome: Outcome::Done }
         });
         let told: Vec<Told> = told.collect();

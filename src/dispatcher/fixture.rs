@@ -38,7 +38,14 @@ pub fn config_id(number: u8) -> ConfigId {
 pub fn config(number: u8) -> Change {
     let spec = ConfigSpec { name: format!("c{number}"), ..Default::default() };
     let fingerprint = Fingerprint([number; 32]);
-    Config { id: config_id(number), meta: Default::default(), spec, fingerprint }.into()
+    Config {
+        revisions: Default::default(),
+        id: config_id(number),
+        meta: Default::default(),
+        spec,
+        fingerprint,
+    }
+    .into()
 }
 
 /// The same task, with references to these configs.
@@ -58,6 +65,7 @@ pub fn secret(number: u8) -> Change {
     let spec = SecretSpec { name: format!("s{number}"), ..Default::default() };
     let fingerprint = Fingerprint([number; 32]);
     Secret {
+        revisions: Default::default(),
         id: secret_id(number),
         meta: Default::default(),
         spec,
@@ -83,6 +91,7 @@ pub fn task(
     let container =
         ContainerSpec { secrets: secrets.iter().map(reference).collect(), ..Default::default() };
     Task {
+        revisions: Default::default(),
         id: task_id(number),
         meta: Default::default(),
         spec: Arc::new(TaskSpec { container_spec: Some(container), ..Default::default() }),

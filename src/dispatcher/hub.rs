@@ -59,7 +59,11 @@ impl Hub {
                     }
                 }
                 Key::Task(_) => touched.extend(nodes_of_task(changed)),
-                Key::Service(_) | Key::Secret(_) | Key::Config(_) | Key::Network(_) => {}
+                Key::Service(_)
+                | Key::Secret(_)
+                | Key::Config(_)
+                | Key::Network(_)
+                | Key::Revision(_) => {}
             }
         }
         if all {

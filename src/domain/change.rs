@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::cluster::Cluster;
 use super::config::Config;
-use super::id::{ClusterId, ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId};
+use super::id::{ClusterId, ConfigId, NetworkId, NodeId, RevisionId, SecretId, ServiceId, TaskId};
 use super::meta::{Meta, Stamp, Version};
 use super::network::Network;
 use super::node::Node;
+use super::revision::Revision;
 use super::secret::Secret;
 use super::service::Service;
 use super::task::Task;
@@ -29,13 +30,15 @@ pub enum Kind {
     Config = 6,
     /// A network.
     Network = 7,
+    /// A revision of a secret or config.
+    Revision = 8,
 }
 
 impl Kind {
     /// The kind with this number.
     pub fn from_number(number: i64) -> Option<Kind> {
-        use Kind::{Cluster, Config, Network, Node, Secret, Service, Task};
-        [Cluster, Node, Service, Task, Secret, Config, Network]
+        use Kind::{Cluster, Config, Network, Node, Revision, Secret, Service, Task};
+        [Cluster, Node, Service, Task, Secret, Config, Network, Revision]
             .into_iter()
             .find(|kind| *kind as i64 == number)
     }
@@ -50,6 +53,7 @@ impl Kind {
             Kind::Secret => "secret",
             Kind::Config => "config",
             Kind::Network => "network",
+            Kind::Revision => "revision",
         }
     }
 }
@@ -71,6 +75,8 @@ pub enum Key {
     Config(ConfigId),
     /// A network.
     Network(NetworkId),
+    /// A revision of a secret or config.
+    Revision(RevisionId),
 }
 
 impl Key {
@@ -84,6 +90,7 @@ impl Key {
             Key::Secret(_) => Kind::Secret,
             Key::Config(_) => Kind::Config,
             Key::Network(_) => Kind::Network,
+            Key::Revision(_) => Kind::Revision,
         }
     }
 
@@ -97,6 +104,7 @@ impl Key {
             Key::Secret(id) => id.as_str(),
             Key::Config(id) => id.as_str(),
             Key::Network(id) => id.as_str(),
+            Key::Revision(id) => id.as_str(),
         }
     }
 }
@@ -118,6 +126,8 @@ pub enum Object {
     Config(Arc<Config>),
     /// A network.
     Network(Arc<Network>),
+    /// A revision of a secret or config, without its payload.
+    Revision(Arc<Revision>),
 }
 
 macro_rules! object_from {
@@ -134,7 +144,7 @@ macro_rules! object_from {
         }
     )*};
 }
-object_from!(Cluster, Node, Service, Task, Secret, Config, Network);
+object_from!(Cluster, Node, Service, Task, Secret, Config, Network, Revision);
 
 impl Object {
     /// Its key.
@@ -147,10 +157,11 @@ impl Object {
             Object::Secret(object) => Key::Secret(object.id),
             Object::Config(object) => Key::Config(object.id),
             Object::Network(object) => Key::Network(object.id),
+            Object::Revision(object) => Key::Revision(object.id),
         }
     }
 
-    /// The name that users know it by; tasks and the cluster have none.
+    /// The name that users know it by; tasks, revisions and the cluster have none.
     pub fn name(&self) -> &str {
         match self {
             Object::Secret(secret) => &secret.spec.name,
@@ -158,7 +169,7 @@ impl Object {
             Object::Service(service) => &service.spec.name,
             Object::Node(node) => node.hostname(),
             Object::Network(network) => &network.spec.name,
-            Object::Cluster(_) | Object::Task(_) => "",
+            Object::Cluster(_) | Object::Task(_) | Object::Revision(_) => "",
         }
     }
 
@@ -172,6 +183,7 @@ impl Object {
             Object::Secret(object) => &object.meta,
             Object::Config(object) => &object.meta,
             Object::Network(object) => &object.meta,
+            Object::Revision(object) => &object.meta,
         }
     }
 
@@ -192,6 +204,7 @@ impl Object {
             Object::Secret(object) => Arc::make_mut(object).meta = meta,
             Object::Config(object) => Arc::make_mut(object).meta = meta,
             Object::Network(object) => Arc::make_mut(object).meta = meta,
+            Object::Revision(object) => Arc::make_mut(object).meta = meta,
         }
     }
 }
@@ -213,6 +226,8 @@ pub enum Change {
     Put(Object),
     /// Makes or replaces the payload of an object.
     PutPayload(Key, SealedData),
+    /// Removes the payload of an object, which stays, and with it the payload's key.
+    DropPayload(Key),
     /// Removes an object and its payload.
     Remove(Key),
 }

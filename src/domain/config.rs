@@ -10,6 +10,7 @@ use super::container::Driver;
 use super::id::ConfigId;
 use super::json::is_zero;
 use super::meta::Meta;
+use super::revision::Revisions;
 use super::secret::Fingerprint;
 
 /// The largest data of a config, in bytes.
@@ -24,8 +25,11 @@ pub struct Config {
     pub meta: Meta,
     /// What its user gave.
     pub spec: ConfigSpec,
-    /// A keyed hash of the data, for comparing without opening them. Never leaves the store.
+    /// A keyed hash of the current data, for comparing without opening them. Never leaves the store.
     pub fingerprint: Fingerprint,
+    /// The data that it has had.
+    #[serde(default, skip_serializing_if = "Revisions::is_first")]
+    pub revisions: Revisions,
 }
 
 /// What a user gives of a config, but for the data.

@@ -50,6 +50,8 @@ pub enum Stream {
     Subscription,
     /// Network ids.
     Network,
+    /// Ids of revisions.
+    Revision,
 }
 
 /// A source of random bytes. Production passes the system's, tests a seeded one.
@@ -94,6 +96,8 @@ kinds! {
     SubscriptionKind, SubscriptionId, Subscription;
     /// Marks network ids.
     NetworkKind, NetworkId, Network;
+    /// Marks ids of revisions of secrets and configs.
+    RevisionKind, RevisionId, Revision;
 }
 
 impl<K: Named> Id<K> {

@@ -7,7 +7,7 @@ use super::audit::Note;
 use super::change::{Key, SealedData};
 use super::cluster::{Cluster, ClusterSpec, OfferedKey, RootRotation};
 use super::config::ConfigSpec;
-use super::id::{ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId};
+use super::id::{ConfigId, NetworkId, NodeId, RevisionId, SecretId, ServiceId, TaskId};
 use super::meta::Version;
 use super::network::NetworkSpec;
 use super::node::{Availability, Node, NodeDescription, NodeSpec};
@@ -29,7 +29,7 @@ pub enum Intent {
         /// Length of the payload in bytes, before sealing.
         payload_len: usize,
     },
-    /// Clients; only labels differ and the version is the stored one.
+    /// Clients; the name is the same, and the version the stored one.
     UpdateSecret {
         /// Which.
         id: SecretId,
@@ -39,6 +39,8 @@ pub enum Intent {
         spec: SecretSpec,
         /// Of the payload sent; absent when none was.
         fingerprint: Option<Fingerprint>,
+        /// The payload, where it may be a new one.
+        value: Option<NewValue>,
     },
     /// Clients; no service uses it.
     RemoveSecret {
@@ -56,7 +58,7 @@ pub enum Intent {
         /// Length of the data in bytes, before sealing.
         payload_len: usize,
     },
-    /// Clients; only labels differ and the version is the stored one.
+    /// Clients; the name is the same, and the version the stored one.
     UpdateConfig {
         /// Which.
         id: ConfigId,
@@ -66,6 +68,8 @@ pub enum Intent {
         spec: ConfigSpec,
         /// Of the data sent; absent when none were.
         fingerprint: Option<Fingerprint>,
+        /// The data, where they may be new ones.
+        value: Option<NewValue>,
     },
     /// Clients; no service uses it.
     RemoveConfig {
@@ -281,6 +285,17 @@ pub struct SealedPayload {
     pub bytes: SealedData,
     /// Keyed hash.
     pub fingerprint: Fingerprint,
+}
+
+/// A value that takes the place of the one before, under the same name.
+#[derive(Debug, Clone)]
+pub struct NewValue {
+    /// The id of the object that it lies with.
+    pub id: RevisionId,
+    /// The value; absent when it has a length that none may have.
+    pub payload: Option<SealedPayload>,
+    /// Its length in bytes, before sealing.
+    pub payload_len: usize,
 }
 
 /// Where registry credentials of an update come from when none are sent.

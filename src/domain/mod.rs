@@ -46,4 +46,5 @@ pub mod intent;
 pub mod log;
 pub mod name;
 pub mod refusal;
+pub mod revision;
 pub mod view;

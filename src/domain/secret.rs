@@ -12,6 +12,7 @@ use super::container::Driver;
 use super::id::SecretId;
 use super::json::is_zero;
 use super::meta::Meta;
+use super::revision::Revisions;
 
 /// The largest secret payload, in bytes.
 pub const SECRET_LEN_MAX: usize = 511_999;
@@ -25,8 +26,11 @@ pub struct Secret {
     pub meta: Meta,
     /// What its user gave.
     pub spec: SecretSpec,
-    /// A keyed hash of the payload, for comparing without opening it. Never leaves the store.
+    /// A keyed hash of the current payload, for comparing without opening it. Never leaves the store.
     pub fingerprint: Fingerprint,
+    /// The values that it has had.
+    #[serde(default, skip_serializing_if = "Revisions::is_first")]
+    pub revisions: Revisions,
     /// How the API shows it, once it was asked for.
     #[serde(skip)]
     pub shown: Shown,

@@ -12,6 +12,7 @@ use super::id::ServiceId;
 use super::json::{empty_as_none, engine_enum, is_zero};
 use super::meta::{Meta, Version};
 pub use super::mode::{Global, JobStatus, ModeKind, Replicated, ReplicatedJob, ServiceMode};
+use super::revision::Numbers;
 use super::task::Task;
 use super::task_state::TaskState;
 use super::time::{Nanoseconds, Timestamp};
@@ -38,6 +39,15 @@ pub struct Service {
     pub registry_auth: RegistryAuth,
     /// Registry credentials of `previous_spec`.
     pub previous_registry_auth: RegistryAuth,
+    /// The revisions of secrets and configs that its tasks get.
+    #[serde(default, skip_serializing_if = "Numbers::is_empty")]
+    pub revisions: Numbers,
+    /// Those that go with `previous_spec`.
+    #[serde(default, skip_serializing_if = "Numbers::is_empty")]
+    pub previous_revisions: Numbers,
+    /// When the rollout of new revisions begins, unless an update comes before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout_at: Option<Timestamp>,
     /// How it is reached; absent until it was given what its spec leaves open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<Arc<Endpoint>>,
@@ -60,6 +70,11 @@ impl Service {
     /// True for a task of the present run of a job, and for every task of what is none.
     pub fn is_of_run(&self, task: &Task) -> bool {
         task.job_iteration == self.job_status.as_ref().map(|run| run.job_iteration)
+    }
+
+    /// True while it took new revisions a moment ago, and waits for more.
+    pub fn gathers(&self, now: Timestamp) -> bool {
+        self.rollout_at.is_some_and(|at| now < at)
     }
 
     /// True for a task that did its part of the present run of a job, told to stop meanwhile or not.

@@ -11,6 +11,7 @@ use super::endpoint::{Endpoint, EndpointSpec, PortConfig};
 use super::id::{NodeId, ServiceId, TaskId};
 use super::meta::{Meta, Version};
 use super::network::Attachment;
+use super::revision::Numbers;
 use super::service::{GenericResource, RegistryAuth, TaskSpec};
 use super::task_state::TaskState;
 use super::time::Timestamp;
@@ -44,6 +45,9 @@ pub struct Task {
     pub ran_at: Option<Timestamp>,
     /// What should happen.
     pub desired_state: TaskState,
+    /// The revisions of its secrets and configs, for its whole life.
+    #[serde(default, skip_serializing_if = "Numbers::is_empty")]
+    pub revisions: Numbers,
     /// Endpoint of the service when the task was made.
     pub endpoint_spec: Option<EndpointSpec>,
     /// How its service is reached, as of when the task got its addresses.

@@ -1,4 +1,4 @@
-//! `/configs`: create, list, inspect, update of labels, remove. Unlike a secret's, the data of a
+//! `/configs`: create, list, inspect, update of labels and data, remove. Unlike a secret's, the data of a
 //! config are shown.
 
 use std::sync::Arc;
@@ -151,7 +151,7 @@ async fn next(
 
 /// A config with its data; `None` when it was removed meanwhile.
 async fn answer(api: &ApiInner, config: &Config) -> Result<Option<ConfigAnswer>, PayloadError> {
-    let data = api.manager.store().config_data(config.id).await.inspect_err(|error| {
+    let data = api.manager.store().config_data(config).await.inspect_err(|error| {
         tracing::error!(error = error as &dyn std::error::Error, "a config cannot be read");
     })?;
     let ConfigSpec { name, labels, templating } = config.spec.clone();
@@ -199,7 +199,7 @@ pub(super) async fn inspect(
     Ok(json(StatusCode::OK, &answer))
 }
 
-/// Update the labels of a config
+/// Update the labels or the data of a config
 #[utoipa::path(post, path = "/configs/{id}/update", tag = "Config", operation_id = "ConfigUpdate",
     params(("id" = String, Path, description = "Id, name, or prefix of the id"),
         ("version" = u64, Query, description = "The version that was seen")),
@@ -218,10 +218,7 @@ pub(super) async fn update(
     view.require_cluster()?;
     let id = view.find_config(&wanted)?.id;
     let (spec, data) = body.split();
-    let keyring = api.manager.store().keyring();
-    let fingerprint = (!data.is_empty()).then(|| keyring.fingerprint(&data));
-    let intent = Intent::UpdateConfig { id, version, spec, fingerprint };
-    api.manager.submit(actor, intent).await?;
+    api.manager.update_config(actor, (id, version), spec, data).await?;
     Ok(empty(StatusCode::OK))
 }
 

@@ -1,4 +1,4 @@
-//! `/secrets`: create, list, inspect, update of labels, remove. A payload comes in here and never
+//! `/secrets`: create, list, inspect, update of labels and value, remove. A payload comes in here and never
 //! goes out.
 
 use axum::body::Body;
@@ -175,7 +175,7 @@ pub(super) async fn inspect(
     Ok(json_text(StatusCode::OK, text))
 }
 
-/// Update the labels of a secret
+/// Update the labels or the value of a secret
 #[utoipa::path(post, path = "/secrets/{id}/update", tag = "Secret", operation_id = "SecretUpdate",
     params(("id" = String, Path, description = "Id, name, or prefix of the id"),
         ("version" = u64, Query, description = "The version that was seen")),
@@ -194,11 +194,7 @@ pub(super) async fn update(
     view.require_cluster()?;
     let id = view.find_secret(&wanted)?.id;
     let (spec, data) = body.split();
-    let keyring = api.manager.store().keyring();
-    let fingerprint = (!data.is_empty()).then(|| keyring.fingerprint(&data));
-    drop(data);
-    let intent = Intent::UpdateSecret { id, version, spec, fingerprint };
-    api.manager.submit(actor, intent).await?;
+    api.manager.update_secret(actor, (id, version), spec, data).await?;
     Ok(empty(StatusCode::OK))
 }
 

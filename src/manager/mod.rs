@@ -26,7 +26,7 @@ mod submit;
 pub(crate) mod fixture;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -79,6 +79,8 @@ struct Inner {
     showing_key: tokio::sync::Mutex<()>,
     /// Seconds for which a node may renew its certificate after that has ended.
     expired_grace: AtomicU64,
+    /// New values under the same name are refused, as Swarm does.
+    is_strict: AtomicBool,
     /// The present lead; `None` outside a swarm. Every loop that belongs to one ends with it.
     lead: watch::Sender<Option<Arc<Lead>>>,
     stop: CancellationToken,
@@ -109,6 +111,7 @@ impl Manager {
             policy: RwLock::default(),
             showing_key: tokio::sync::Mutex::new(()),
             expired_grace: AtomicU64::default(),
+            is_strict: AtomicBool::default(),
             lead: watch::Sender::new(None),
             stop,
             loops: tokio_util::task::TaskTracker::new(),
@@ -180,6 +183,16 @@ impl Manager {
     /// How much was denied to hosts and nodes since the start.
     pub fn denials(&self) -> u64 {
         self.inner.denials.load(Ordering::Relaxed)
+    }
+
+    /// True when new values under the same name are refused, as Swarm does.
+    pub fn is_strict(&self) -> bool {
+        self.inner.is_strict.load(Ordering::Relaxed)
+    }
+
+    /// Sets that.
+    pub fn set_strict(&self, is_strict: bool) {
+        self.inner.is_strict.store(is_strict, Ordering::Relaxed);
     }
 
     /// How long a node may renew its certificate after that has ended.

@@ -5,11 +5,11 @@ use crate::domain::actor::Actor;
 use crate::domain::audit::Note;
 use crate::domain::change::{Change, Key};
 use crate::domain::config::{CONFIG_LEN_MAX, ConfigSpec};
-use crate::domain::id::{ConfigId, SecretId};
-use crate::domain::intent::{Intent, SealedPayload};
-use crate::domain::meta::Stamp;
+use crate::domain::id::{ConfigId, RevisionId, SecretId};
+use crate::domain::intent::{Intent, NewValue, SealedPayload};
+use crate::domain::meta::{Stamp, Version};
 use crate::domain::refusal::{Reason, Refusal};
-use crate::domain::secret::{SECRET_LEN_MAX, SecretSpec};
+use crate::domain::secret::{Fingerprint, SECRET_LEN_MAX, SecretSpec};
 use crate::domain::view::View;
 use crate::plan::access::{self, rights};
 use crate::plan::{Context, intent};
@@ -82,6 +82,60 @@ impl Manager {
         let (payload, payload_len) = self.seal_within(SECRET_LEN_MAX, Key::Secret(id), data);
         let intent = Intent::CreateSecret { id, spec, payload, payload_len };
         self.submit(actor, intent).await.map(|_| id)
+    }
+
+    /// Submits an update of a secret, with its payload sealed if that is a new one and may be.
+    ///
+    /// # Errors
+    /// As [`Manager::submit`].
+    pub async fn update_secret(
+        &self,
+        actor: Actor,
+        (id, version): (SecretId, Version),
+        spec: SecretSpec,
+        data: SecretBytes,
+    ) -> Result<(), Refusal> {
+        let stored = self.view().secret(id).map(|secret| secret.fingerprint);
+        let (fingerprint, value) = self.new_value(stored, SECRET_LEN_MAX, data);
+        let intent = Intent::UpdateSecret { id, version, spec, fingerprint, value };
+        self.submit(actor, intent).await.map(|_| ())
+    }
+
+    /// Submits an update of a config, with its data sealed if they are new ones and may be.
+    ///
+    /// # Errors
+    /// As [`Manager::submit`].
+    pub async fn update_config(
+        &self,
+        actor: Actor,
+        (id, version): (ConfigId, Version),
+        spec: ConfigSpec,
+        data: SecretBytes,
+    ) -> Result<(), Refusal> {
+        let stored = self.view().config(id).map(|config| config.fingerprint);
+        let (fingerprint, value) = self.new_value(stored, CONFIG_LEN_MAX, data);
+        let intent = Intent::UpdateConfig { id, version, spec, fingerprint, value };
+        self.submit(actor, intent).await.map(|_| ())
+    }
+
+    /// What an update is told of the value that was sent: its fingerprint, and the value itself if it is
+    /// another than the stored one.
+    fn new_value(
+        &self,
+        stored: Option<Fingerprint>,
+        len_max: usize,
+        data: SecretBytes,
+    ) -> (Option<Fingerprint>, Option<NewValue>) {
+        if data.is_empty() {
+            return (None, None);
+        }
+        let sent = self.inner.store.keyring().fingerprint(&data);
+        if self.is_strict() || stored.is_none_or(|stored| stored.matches(&sent)) {
+            return (Some(sent), None);
+        }
+        let id = RevisionId::make(self.entropy());
+        let (payload, payload_len) = self.seal_within(len_max, Key::Revision(id), data);
+        (Some(sent), Some(NewValue { id, payload, payload_len }))
     }
 
     /// Seals a config's data and submits the config.

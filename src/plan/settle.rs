@@ -125,7 +125,12 @@ impl Dirty {
             Key::Node(id) => {
                 self.nodes.insert(id);
             }
-            Key::Cluster(_) | Key::Task(_) | Key::Secret(_) | Key::Config(_) | Key::Network(_) => {}
+            Key::Cluster(_)
+            | Key::Task(_)
+            | Key::Secret(_)
+            | Key::Config(_)
+            | Key::Network(_)
+            | Key::Revision(_) => {}
         }
     }
 
@@ -256,6 +261,7 @@ mod tests {
     fn task(service: u8, state: TaskState, desired_state: TaskState) -> Task {
         let node_id = (state >= TaskState::Assigned).then(|| NodeId::derive([9; 17]));
         Task {
+            revisions: Default::default(),
             id: TaskId::derive([service; 17]),
             meta: Default::default(),
             spec: Default::default(),

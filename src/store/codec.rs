@@ -42,6 +42,7 @@ pub(super) fn encode(object: &Object) -> Vec<u8> {
         Object::Secret(object) => serde_json::to_vec(&**object),
         Object::Config(object) => serde_json::to_vec(&**object),
         Object::Network(object) => serde_json::to_vec(&**object),
+        Object::Revision(object) => serde_json::to_vec(&**object),
     };
     encoded.expect("objects are maps of texts and numbers, which always encode")
 }
@@ -56,5 +57,6 @@ pub(super) fn decode(kind: Kind, bytes: &[u8]) -> Result<Object, serde_json::Err
         Kind::Secret => Object::Secret(serde_json::from_slice(bytes)?),
         Kind::Config => Object::Config(serde_json::from_slice(bytes)?),
         Kind::Network => Object::Network(serde_json::from_slice(bytes)?),
+        Kind::Revision => Object::Revision(serde_json::from_slice(bytes)?),
     })
 }

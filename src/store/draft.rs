@@ -19,7 +19,8 @@ use crate::domain::view::View;
 use crate::seal::envelope::OpenError;
 use crate::seal::keyring::{KeyChange, KeyId, KeyRow, Keyring};
 
-/// Payloads are written once with their object and never changed, so all have one version.
+/// Payloads are written once with their object and never changed, so all have one version. A secret's
+/// next value lies with an object of its own.
 pub(crate) const PAYLOAD_VERSION: u64 = 1;
 
 /// Decides writes and gathers what they change.
@@ -94,8 +95,10 @@ impl Decider {
         let changed = self.view.apply(&changes, stamp);
         changed.iter().for_each(|item| self.place(item));
         for change in changes {
-            if let Change::PutPayload(key, sealed) = change {
-                self.place_payload(key, sealed);
+            match change {
+                Change::PutPayload(key, sealed) => self.place_payload(key, sealed),
+                Change::DropPayload(key) => self.drop_payload(key),
+                Change::Put(_) | Change::Remove(_) => {}
             }
         }
         self.draft.changed.extend(changed.iter().cloned());
@@ -150,6 +153,17 @@ impl Decider {
         self.put_object(&mut rows, &object, place.row, place.version, Some(payload));
         let row = Rows::payload_row(place.row);
         self.draft.put(Row::new(row, key, PAYLOAD_VERSION, sealed.bytes));
+    }
+
+    /// Takes the payload of an object away, and its key.
+    fn drop_payload(&mut self, key: Key) {
+        let rows = self.rows.clone();
+        let mut rows = rows.write().expect("no writer of the rows panics");
+        let (Some(place), Some(object)) = (rows.place(&key), self.view.object(key)) else { return };
+        self.put_object(&mut rows, &object, place.row, place.version, None);
+        let row = Rows::payload_row(place.row);
+        self.draft.puts.remove(&row);
+        self.draft.removes.push(row);
     }
 
     /// Seals an object into its row, with the key of its payload beside it.

@@ -50,9 +50,10 @@ pub use write::{Applied, Decision, Told, WriteError};
 use crate::domain::actor::Actor;
 use crate::domain::audit::Note;
 use crate::domain::change::{Change, Changed, Key, SealedData};
-use crate::domain::id::{ConfigId, Entropy, Stream};
+use crate::domain::id::{Entropy, Stream};
 use crate::domain::meta::Stamp;
 use crate::domain::refusal::Refusal;
+use crate::domain::revision::Owner;
 use crate::domain::view::View;
 use crate::seal::keyring::{KeyInfo, KeyUse, Keyring};
 use crate::seal::secret::SecretBytes;
@@ -221,9 +222,15 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::payload`].
-    pub async fn config_data(&self, id: ConfigId) -> Result<Option<Vec<u8>>, PayloadError> {
+    pub async fn config_data(
+        &self,
+        config: &crate::domain::config::Config,
+    ) -> Result<Option<Vec<u8>>, PayloadError> {
+        let revisions = &config.revisions;
+        let place = revisions.place(Owner::Config(config.id), revisions.current);
+        let Some(place) = place else { return Ok(None) };
         // A door: what is no secret leaves the wiped type.
-        Ok(self.payload(Key::Config(id)).await?.map(SecretBytes::expose_into_vec))
+        Ok(self.payload(place).await?.map(SecretBytes::expose_into_vec))
     }
 
     /// Seals a payload on its way in, for the write that will carry it.

@@ -472,6 +472,7 @@ fn key_of(loaded: &LoadedRow) -> Result<Key, OpenError> {
         Kind::Secret => Key::Secret(loaded.id.parse().map_err(malformed)?),
         Kind::Config => Key::Config(loaded.id.parse().map_err(malformed)?),
         Kind::Network => Key::Network(loaded.id.parse().map_err(malformed)?),
+        Kind::Revision => Key::Revision(loaded.id.parse().map_err(malformed)?),
     })
 }
 

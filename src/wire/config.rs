@@ -4,11 +4,11 @@ use super::common::{annotations, driver, meta};
 use super::proto;
 use crate::domain::config::Config;
 
-/// The message of a config with its data.
-pub fn config(config: &Config, data: Vec<u8>) -> proto::Config {
+/// The message of a config with its data, under the id that a node is to know it by.
+pub fn config_as(config: &Config, id: String, data: Vec<u8>) -> proto::Config {
     let spec = &config.spec;
     proto::Config {
-        id: config.id.to_string(),
+        id,
         meta: Some(meta(&config.meta)),
         spec: Some(proto::ConfigSpec {
             annotations: Some(annotations(&spec.name, &spec.labels)),
@@ -31,7 +31,7 @@ mod tests {
     #[test]
     fn a_config_is_sent_whole() {
         let stored = fixture::config();
-        let message = config(&stored, b"listen 80".to_vec());
+        let message = config_as(&stored, stored.id.to_string(), b"listen 80".to_vec());
         assert_eq!(message.id, stored.id.as_str());
         assert_eq!(
             message.meta.and_then(|meta| meta.version).map(|version| version.index),

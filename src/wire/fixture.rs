@@ -224,6 +224,7 @@ pub fn port() -> PortConfig {
 
 pub fn task() -> Task {
     Task {
+        revisions: Default::default(),
         id: TaskId::derive([3; 17]),
         meta: meta(),
         spec: Arc::new(task_spec()),
@@ -270,6 +271,7 @@ pub fn task() -> Task {
 
 pub fn secret() -> Secret {
     Secret {
+        revisions: Default::default(),
         id: SecretId::derive([5; 17]),
         meta: meta(),
         spec: SecretSpec {
@@ -285,6 +287,7 @@ pub fn secret() -> Secret {
 
 pub fn config() -> Config {
     Config {
+        revisions: Default::default(),
         id: ConfigId::derive([6; 17]),
         meta: meta(),
         spec: ConfigSpec {

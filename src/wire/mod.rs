@@ -38,7 +38,7 @@ pub mod task;
 pub mod container;
 mod mount;
 mod privileges;
-mod reference;
+pub mod reference;
 
 pub mod config;
 pub mod secret;

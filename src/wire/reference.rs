@@ -1,8 +1,10 @@
 //! How a container asks for secrets and configs.
 
 use super::proto;
+use super::proto::privileges::credential_spec;
 use super::proto::{config_reference, secret_reference};
 use crate::domain::container::ConfigReference;
+use crate::domain::revision::Numbers;
 use crate::domain::secret::{FileTarget, SecretReference};
 
 /// Owner of a file whose target names none. Engines parse it as a number and fail the task on an
@@ -15,6 +17,30 @@ const MODE_DEFAULT: u32 = 0o444;
 /// The bits of a mode that Unix and engines mean the same by. Engines read higher ones in a layout
 /// of their own.
 const MODE_BITS: u32 = 0o777;
+
+/// The id that nodes know a later value of a config by. An agent looks for a config by the id in the
+/// task's own spec and for no other, so that the spec has to say this one.
+pub fn revision_id(id: &str, number: u64) -> String {
+    format!("{id}.{number}")
+}
+
+/// Has a container ask for the values that its task is to have.
+pub(super) fn choose(container: &mut proto::ContainerSpec, numbers: &Numbers) {
+    let chosen = |id: &str| numbers.get(id).map(|number| revision_id(id, *number));
+    for config in &mut container.configs {
+        if let Some(id) = chosen(&config.config_id) {
+            config.config_id = id;
+        }
+    }
+    let privileges = container.privileges.as_mut();
+    let credentials = privileges.and_then(|privileges| privileges.credential_spec.as_mut());
+    if let Some(credential_spec::Source::Config(config)) =
+        credentials.and_then(|credentials| credentials.source.as_mut())
+        && let Some(id) = chosen(config)
+    {
+        *config = id;
+    }
+}
 
 /// The message of a granted secret; absent without a file, for which engines do nothing.
 pub(super) fn secret(reference: &SecretReference) -> Option<proto::SecretReference> {

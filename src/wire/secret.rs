@@ -4,12 +4,13 @@ use super::common::{annotations, driver, meta};
 use super::proto;
 use crate::domain::secret::Secret;
 
-/// The message of a secret with its payload in clear. Whoever calls this has a node that needs it
-/// at hand, and wipes the encoded message once it is sent.
-pub fn secret(secret: &Secret, data: Vec<u8>) -> proto::Secret {
+/// The message of a secret with its payload in clear, under the id that a node is to know it by. Whoever
+/// calls this has a node that needs it at hand, and wipes the encoded message once it is sent.
+pub fn secret_as(secret: &Secret, id: String, data: Vec<u8>) -> proto::Secret {
     let spec = &secret.spec;
+    let internal = id != secret.id.as_str();
     proto::Secret {
-        id: secret.id.to_string(),
+        id,
         meta: Some(meta(&secret.meta)),
         spec: Some(proto::SecretSpec {
             annotations: Some(annotations(&spec.name, &spec.labels)),
@@ -17,7 +18,7 @@ pub fn secret(secret: &Secret, data: Vec<u8>) -> proto::Secret {
             templating: spec.templating.as_ref().map(driver),
             driver: spec.driver.as_ref().map(driver),
         }),
-        internal: false,
+        internal,
     }
 }
 
@@ -35,7 +36,7 @@ mod tests {
     #[test]
     fn a_secret_is_sent_whole() {
         let stored = fixture::secret();
-        let message = secret(&stored, b"open sesame".to_vec());
+        let message = secret_as(&stored, stored.id.to_string(), b"open sesame".to_vec());
         assert_eq!(message.id, stored.id.as_str());
         assert_eq!(
             message.meta.and_then(|meta| meta.version).map(|version| version.index),

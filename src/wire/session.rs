@@ -248,8 +248,10 @@ mod tests {
     #[test]
     fn every_change_has_its_object_and_action() {
         let (stored_task, stored_secret) = (fixture::task(), fixture::secret());
-        let (task, secret) =
-            (task::task(&stored_task, &fixture::view()), secret::secret(&stored_secret, vec![1]));
+        let (task, secret) = (
+            task::task(&stored_task, &fixture::view()),
+            secret::secret_as(&stored_secret, stored_secret.id.to_string(), vec![1]),
+        );
         let removed_task = proto::Task { id: stored_task.id.to_string(), ..Default::default() };
         let cases = [
             (update_task(task.clone()), 0, Item::Task(task)),

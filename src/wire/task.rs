@@ -8,6 +8,7 @@ use super::proto;
 use super::proto::task_spec::Runtime;
 use super::proto::task_status::RuntimeStatus;
 use super::time::{duration, timestamp, timestamp_from};
+use crate::domain::revision::Numbers;
 use crate::domain::service::{
     Limit, Placement, PlacementPreference, RESTART_DELAY_DEFAULT, RegistryAuth,
     ResourceRequirements, RestartCondition, RestartPolicy, TaskSpec,
@@ -34,7 +35,7 @@ pub fn task(task: &Task, view: &View) -> proto::Task {
     proto::Task {
         id: task.id.to_string(),
         meta: Some(meta(&task.meta)),
-        spec: Some(spec(&task.spec, &task.registry_auth)),
+        spec: Some(spec(&task.spec, &task.registry_auth, &task.revisions)),
         service_id: task.service_id.map(|id| id.to_string()).unwrap_or_default(),
         slot: task.slot,
         node_id: task.node_id.map(|id| id.to_string()).unwrap_or_default(),
@@ -53,17 +54,18 @@ pub fn task(task: &Task, view: &View) -> proto::Task {
     }
 }
 
-fn spec(spec: &TaskSpec, registry_auth: &RegistryAuth) -> proto::TaskSpec {
+fn spec(spec: &TaskSpec, registry_auth: &RegistryAuth, revisions: &Numbers) -> proto::TaskSpec {
     let limits = spec.resources.as_ref().and_then(|resources| resources.limits.as_ref());
     let pids_limit = limits.map_or(0, |limits| limits.pids);
     let attached = spec.network_attachment_spec.as_ref().map(|spec| {
         let container_id = spec.container_id.clone();
         Runtime::Attachment(proto::NetworkAttachmentSpec { container_id })
     });
-    let runtime = attached.or(spec
-        .container_spec
-        .as_ref()
-        .map(|spec| Runtime::Container(container(spec, pids_limit, registry_auth))));
+    let runtime = attached.or(spec.container_spec.as_ref().map(|spec| {
+        let mut container = container(spec, pids_limit, registry_auth);
+        super::reference::choose(&mut container, revisions);
+        Runtime::Container(container)
+    }));
     proto::TaskSpec {
         resources: spec.resources.as_ref().map(requirements),
         restart: Some(restart(spec.restart_policy.as_ref())),

@@ -97,7 +97,8 @@ fn a_config_is_shown_with_its_data() {
 
 #[test]
 fn only_labels_of_a_config_can_be_updated() {
-    let purser = Purser::swarm("config-up");
+    let purser = Purser::with_args("config-up", &["--engine", "none", "--compat", "strict"]);
+    purser.init("127.0.0.1:0");
     let client = purser.client();
     make_config(&client, "a", "b25l");
     let update = |query: &str, body: Value| post(format!("/configs/a/update?{query}"), &body);

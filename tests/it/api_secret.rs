@@ -96,7 +96,8 @@ fn a_secret_is_shown_without_its_payload() {
 
 #[test]
 fn only_labels_of_a_secret_can_be_updated() {
-    let purser = Purser::swarm("secret-up");
+    let purser = Purser::with_args("secret-up", &["--engine", "none", "--compat", "strict"]);
+    purser.init("127.0.0.1:0");
     let client = purser.client();
     let id = make_secret(&client, "a", &json!({"x": "y"}));
     let path = format!("/secrets/{id}");

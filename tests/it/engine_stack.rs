@@ -1,7 +1,7 @@
 //! A stack on a stock engine: what a compose file says reaches the containers, a second deploy
 //! changes nothing, a third what was changed, and removal takes everything along.
 
-use crate::kit::engine::{PATIENCE, Site};
+use crate::kit::engine::{PATIENCE, Running, Site};
 use crate::kit::eventually;
 use crate::kit::scratch::Scratch;
 
@@ -75,4 +75,76 @@ fn what_a_compose_file_says_reaches_the_containers() {
         let is_gone = |args: &str| site.docker(args).ok().is_empty();
         left.into_iter().chain([network]).all(is_gone).then_some(())
     });
+}
+
+const ROTATED: &str = r#"version: "3.8"
+services:
+  web:
+    image: redis:alpine
+    command: COMMAND
+    stop_grace_period: 1s
+    secrets: [db]
+    configs: [site]
+    deploy:
+      replicas: 2
+      update_config: {parallelism: 1, monitor: 1s}
+  held:
+    image: redis:alpine
+    command: COMMAND
+    stop_grace_period: 1s
+    secrets: [db]
+    deploy:
+      labels: {purser.rotate: manual}
+secrets:
+  db:
+    file: ./db.txt
+configs:
+  site:
+    file: ./site.txt
+"#;
+
+/// What Swarm refuses: the file of a secret changes, and the stack is deployed again.
+#[test]
+fn a_changed_file_is_rolled_out_under_the_same_name() {
+    let site = Site::up(&["rotate"]);
+    let dir = Scratch::new("rotate");
+    let command = "sh -c \"trap 'exit 0' TERM; while :; do sleep 1 & wait; done\"";
+    let file = dir.join("stack.yml");
+    std::fs::write(&file, ROTATED.replace("COMMAND", command)).expect("a file");
+    let deploy = |db: &str, conf: &str| {
+        std::fs::write(dir.join("db.txt"), db).expect("a file");
+        std::fs::write(dir.join("site.txt"), conf).expect("a file");
+        let deploy = "stack deploy -d --resolve-image never -c";
+        site.docker(&format!("{deploy} {} shop", file.display())).ok();
+    };
+    deploy("one", "first");
+    let before = site.await_running("shop_web", 2);
+    let held = site.await_running("shop_held", 1);
+    let listed = || site.docker("secret ls --format '{{.ID}} {{.Name}}'").ok();
+    let (ids, updated) = (listed(), site.docker("secret inspect -f {{.UpdatedAt}} shop_db").ok());
+    deploy("two", "second");
+    assert_eq!(listed(), ids, "the same id and name");
+    assert_ne!(site.docker("secret inspect -f {{.UpdatedAt}} shop_db").ok(), updated);
+    let shown = "cat /run/secrets/db /site";
+    let after = eventually("both tasks have the new value", PATIENCE, || {
+        let tasks = site.running("shop_web");
+        let is_new =
+            |task: &Running| !before.contains(task) && site.exec(task, shown).is("twosecond");
+        (tasks.len() == 2 && tasks.iter().all(is_new)).then_some(tasks)
+    });
+    assert_ne!(after, before);
+    let state = "service inspect -f {{.UpdateStatus.State}} shop_web";
+    eventually("the rollout is over", PATIENCE, || {
+        (site.docker(state).ok() == "completed").then_some(())
+    });
+    // Who waits for its next update has what it was started with, also in a container made anew.
+    assert_eq!(site.running("shop_held"), held);
+    assert_eq!(site.exec(&held[0], "cat /run/secrets/db").ok(), "one");
+    site.docker("service rollback -d shop_web").ok();
+    eventually("both have the old value again", PATIENCE, || {
+        let tasks = site.running("shop_web");
+        let is_old = |task: &Running| site.exec(task, shown).is("onefirst");
+        (tasks.len() == 2 && tasks.iter().all(is_old)).then_some(())
+    });
+    site.docker("stack rm -d=false shop").ok();
 }

@@ -24,6 +24,7 @@ mod api_node;
 mod api_policy;
 mod api_progress;
 mod api_robust;
+mod api_rotate;
 mod api_schemathesis;
 mod api_secret;
 mod api_service;

@@ -83,6 +83,10 @@ scenarios! {
     rollback
     rollback_by_failure
     rollback_fails
+    rotate
+    rotate_returns
+    rotate_together
+    rotate_own_way
     scale
     scale_during_update
     spread

@@ -157,6 +157,7 @@ mod tests {
 
     fn secret(id: &str, name: &str) -> Secret {
         Secret {
+            revisions: Default::default(),
             id: id.parse().expect("a test id"),
             meta: Default::default(),
             spec: SecretSpec { name: name.into(), ..Default::default() },

@@ -107,6 +107,9 @@ impl View {
                 self.configs.remove(&config.id);
                 self.config_names.remove(NameKey::fold(&config.spec.name).as_str());
             }
+            Object::Revision(revision) => {
+                self.revisions.remove(&revision.id);
+            }
             Object::Network(network) => {
                 self.networks.remove(&network.id);
                 self.removed_networks.remove(&network.id);
@@ -168,6 +171,9 @@ impl View {
             Object::Config(config) => {
                 self.config_names.insert(NameKey::new(&config.spec.name), config.id);
                 self.configs.insert(config.id, config.clone());
+            }
+            Object::Revision(revision) => {
+                self.revisions.insert(revision.id, revision.clone());
             }
             Object::Network(network) => {
                 if network.is_removed {

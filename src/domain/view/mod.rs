@@ -18,12 +18,13 @@ use crate::domain::change::{Change, Changed, Key, Object};
 use crate::domain::cluster::Cluster;
 use crate::domain::config::Config;
 use crate::domain::endpoint::Protocol;
-use crate::domain::id::{ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId};
+use crate::domain::id::{ConfigId, NetworkId, NodeId, RevisionId, SecretId, ServiceId, TaskId};
 use crate::domain::meta::{Stamp, Version};
 use crate::domain::name::NameKey;
 use crate::domain::network::Network;
 use crate::domain::node::Node;
 use crate::domain::refusal::Refusal;
+use crate::domain::revision::Revision;
 use crate::domain::secret::Secret;
 use crate::domain::service::Service;
 use crate::domain::task::Task;
@@ -42,6 +43,7 @@ pub struct View {
     secrets: OrdMap<SecretId, Arc<Secret>>,
     configs: OrdMap<ConfigId, Arc<Config>>,
     networks: OrdMap<NetworkId, Arc<Network>>,
+    revisions: OrdMap<RevisionId, Arc<Revision>>,
     service_names: OrdMap<NameKey, ServiceId>,
     secret_names: OrdMap<NameKey, SecretId>,
     config_names: OrdMap<NameKey, ConfigId>,
@@ -330,7 +332,7 @@ impl View {
                     (key, old, Some(new))
                 }
                 Change::Remove(key) => (*key, self.object(*key), None),
-                Change::PutPayload(..) => continue,
+                Change::PutPayload(..) | Change::DropPayload(_) => continue,
             };
             self.replace(old.as_ref(), new.as_ref());
             changed.push(Changed { key, version: stamp.version, at: stamp.now, old, new });
@@ -360,6 +362,7 @@ impl View {
             Key::Secret(id) => Object::Secret(self.secrets.get(&id)?.clone()),
             Key::Config(id) => Object::Config(self.configs.get(&id)?.clone()),
             Key::Network(id) => Object::Network(self.networks.get(&id)?.clone()),
+            Key::Revision(id) => Object::Revision(self.revisions.get(&id)?.clone()),
         })
     }
 
@@ -373,5 +376,6 @@ impl View {
             .chain(self.secrets.values().cloned().map(Object::Secret))
             .chain(self.configs.values().cloned().map(Object::Config))
             .chain(self.networks.values().cloned().map(Object::Network))
+            .chain(self.revisions.values().cloned().map(Object::Revision))
     }
 }

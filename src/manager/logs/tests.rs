@@ -41,6 +41,7 @@ fn node(number: u8) -> Change {
 /// A task of the service on a node.
 fn task(number: u8, node: u8) -> Change {
     Task {
+        revisions: Default::default(),
         id: TaskId::derive([number; 17]),
         meta: Default::default(),
         spec: Default::default(),

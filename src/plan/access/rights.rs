@@ -13,6 +13,7 @@ use crate::domain::change::Object;
 use crate::domain::container::{AppArmorMode, Mount, MountType, Privileges, SeccompMode};
 use crate::domain::intent::Intent;
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::revision::Owner;
 use crate::domain::service::{ServiceSpec, TaskSpec};
 use crate::domain::view::View;
 
@@ -244,6 +245,10 @@ pub fn target(object: &Object) -> Target<'_> {
             let labels = Some(&task.service_labels);
             return Target { kind: Kind::Task, name: &task.service_name, labels };
         }
+        Object::Revision(revision) => match revision.owner {
+            Owner::Secret(_) => (Kind::Secret, None),
+            Owner::Config(_) => (Kind::Config, None),
+        },
         Object::Cluster(_) => (Kind::Swarm, None),
     };
     Target { kind, name: object.name(), labels }

@@ -51,6 +51,7 @@ pub(super) fn attach(
     };
     let made = TaskStatus::made(ctx.now);
     let task = Task {
+        revisions: Default::default(),
         id,
         meta: Default::default(),
         spec: Arc::new(spec),

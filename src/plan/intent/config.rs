@@ -1,15 +1,20 @@
-//! Configs: create, update of labels, remove.
+//! Configs: create, update of labels and value, remove.
 
-use super::payload::{check_labels_only, check_unused, taken};
+use super::payload::{check_unused, taken};
+use super::revision::{self, Sent, Stored};
 use crate::domain::change::{Change, Key};
 use crate::domain::config::{CONFIG_LEN_MAX, Config, ConfigSpec};
 use crate::domain::id::ConfigId;
-use crate::domain::intent::SealedPayload;
+use crate::domain::intent::{NewValue, SealedPayload};
 use crate::domain::meta::Version;
 use crate::domain::name::check_payload_name;
 use crate::domain::refusal::Refusal;
+use crate::domain::revision::Owner;
 use crate::domain::secret::Fingerprint;
 use crate::domain::view::View;
+use crate::plan::Context;
+
+const BAD_LEN: &str = "config data must be larger than 0 and less than 1024000 bytes";
 
 pub(super) fn create(
     view: &View,
@@ -20,14 +25,19 @@ pub(super) fn create(
 ) -> Result<Vec<Change>, Refusal> {
     view.require_cluster()?;
     check_payload_name(&spec.name)?;
-    let payload =
-        payload.filter(|_| (1..=CONFIG_LEN_MAX).contains(&payload_len)).ok_or_else(|| {
-            Refusal::invalid("config data must be larger than 0 and less than 1024000 bytes")
-        })?;
+    let payload = payload
+        .filter(|_| (1..=CONFIG_LEN_MAX).contains(&payload_len))
+        .ok_or_else(|| Refusal::invalid(BAD_LEN))?;
     if view.config_named(&spec.name).is_some() {
         return Err(taken("config", &spec.name));
     }
-    let config = Config { id, meta: Default::default(), spec, fingerprint: payload.fingerprint };
+    let config = Config {
+        id,
+        meta: Default::default(),
+        spec,
+        fingerprint: payload.fingerprint,
+        revisions: Default::default(),
+    };
     Ok(vec![config.into(), Change::PutPayload(Key::Config(id), payload.bytes)])
 }
 
@@ -36,22 +46,32 @@ pub(super) fn update(
     id: ConfigId,
     version: Version,
     spec: &ConfigSpec,
-    fingerprint: Option<Fingerprint>,
+    (fingerprint, value): (Option<Fingerprint>, Option<NewValue>),
+    ctx: Context<'_>,
 ) -> Result<Vec<Change>, Refusal> {
     let config = find(view, id)?;
-    check_labels_only([&spec.name, &config.spec.name], &config.fingerprint, fingerprint)?;
-    if version != config.meta.version {
-        return Err(Refusal::out_of_sequence());
-    }
+    let stored = Stored {
+        owner: Owner::Config(id),
+        name: &config.spec.name,
+        version: config.meta.version,
+        fingerprint: &config.fingerprint,
+        revisions: &config.revisions,
+        made_at: config.meta.created_at,
+    };
+    let (name, len_max, bad_len) = (&*spec.name, CONFIG_LEN_MAX, BAD_LEN);
+    let sent = Sent { name, version, fingerprint, value, len_max, bad_len };
+    let next = revision::update(view, &stored, sent, ctx)?;
     let mut config = config.clone();
     config.spec.labels = spec.labels.clone();
-    Ok(vec![config.into()])
+    let Some(next) = next else { return Ok(vec![config.into()]) };
+    (config.revisions, config.fingerprint) = (next.revisions, next.fingerprint);
+    Ok(std::iter::once(config.into()).chain(next.changes).collect())
 }
 
 pub(super) fn remove(view: &View, id: ConfigId) -> Result<Vec<Change>, Refusal> {
     let config = find(view, id)?;
     check_unused("config", &config.spec.name, view.services_of_config(id))?;
-    Ok(vec![Change::Remove(Key::Config(id))])
+    Ok(revision::remove(Owner::Config(id), &config.revisions))
 }
 
 fn find(view: &View, id: ConfigId) -> Result<&Config, Refusal> {

@@ -7,6 +7,7 @@ mod network;
 mod node;
 mod payload;
 mod report;
+pub(crate) mod revision;
 mod root;
 mod secret;
 mod service;
@@ -32,15 +33,15 @@ pub fn decide(view: &View, intent: Intent, ctx: Context<'_>) -> Result<Vec<Chang
         Intent::CreateSecret { id, spec, payload, payload_len } => {
             secret::create(view, id, spec, payload, payload_len)
         }
-        Intent::UpdateSecret { id, version, spec, fingerprint } => {
-            secret::update(view, id, version, &spec, fingerprint)
+        Intent::UpdateSecret { id, version, spec, fingerprint, value } => {
+            secret::update(view, id, version, &spec, (fingerprint, value), ctx)
         }
         Intent::RemoveSecret { id } => secret::remove(view, id),
         Intent::CreateConfig { id, spec, payload, payload_len } => {
             config::create(view, id, spec, payload, payload_len)
         }
-        Intent::UpdateConfig { id, version, spec, fingerprint } => {
-            config::update(view, id, version, &spec, fingerprint)
+        Intent::UpdateConfig { id, version, spec, fingerprint, value } => {
+            config::update(view, id, version, &spec, (fingerprint, value), ctx)
         }
         Intent::RemoveConfig { id } => config::remove(view, id),
         Intent::CreateService { id, spec, registry_auth } => {

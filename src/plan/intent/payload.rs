@@ -1,5 +1,5 @@
-//! What secrets and configs have in common: both carry a payload, of both only labels may change,
-//! and neither is removed while a service uses it.
+//! What secrets and configs have in common: both carry a payload, neither is renamed, and neither is
+//! removed while a service uses it.
 
 use std::sync::Arc;
 
@@ -18,11 +18,15 @@ pub(super) fn check_labels_only(
     stored: &Fingerprint,
     sent: Option<Fingerprint>,
 ) -> Result<(), Refusal> {
-    let is_same_data = sent.is_none_or(|sent| sent.matches(stored));
-    if names[0] == names[1] && is_same_data {
+    if names[0] == names[1] && is_same(stored, sent.as_ref()) {
         return Ok(());
     }
     Err(Refusal::invalid("only updates to Labels are allowed"))
+}
+
+/// True when no payload was sent, or the one that is stored.
+pub(super) fn is_same(stored: &Fingerprint, sent: Option<&Fingerprint>) -> bool {
+    sent.is_none_or(|sent| sent.matches(stored))
 }
 
 /// Refuses the removal of what services use.

@@ -1,14 +1,19 @@
-//! Secrets: create, update of labels, remove.
+//! Secrets: create, update of labels and value, remove.
 
-use super::payload::{check_labels_only, check_unused, taken};
+use super::payload::{check_unused, taken};
+use super::revision::{self, Sent, Stored};
 use crate::domain::change::{Change, Key};
 use crate::domain::id::SecretId;
-use crate::domain::intent::SealedPayload;
+use crate::domain::intent::{NewValue, SealedPayload};
 use crate::domain::meta::Version;
 use crate::domain::name::check_payload_name;
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::revision::Owner;
 use crate::domain::secret::{Fingerprint, SECRET_LEN_MAX, Secret, SecretSpec};
 use crate::domain::view::View;
+use crate::plan::Context;
+
+const BAD_LEN: &str = "secret data must be larger than 0 and less than 512000 bytes";
 
 pub(super) fn create(
     view: &View,
@@ -25,8 +30,7 @@ pub(super) fn create(
         }
         return Err(Refusal::store(Reason::Unknown, format!("plugin {:?} not found", driver.name)));
     }
-    let too_small_or_large =
-        || Refusal::invalid("secret data must be larger than 0 and less than 512000 bytes");
+    let too_small_or_large = || Refusal::invalid(BAD_LEN);
     if payload_len == 0 || payload_len > SECRET_LEN_MAX {
         return Err(too_small_or_large());
     }
@@ -39,6 +43,7 @@ pub(super) fn create(
         meta: Default::default(),
         spec,
         fingerprint: payload.fingerprint,
+        revisions: Default::default(),
         shown: Default::default(),
     };
     Ok(vec![secret.into(), Change::PutPayload(Key::Secret(id), payload.bytes)])
@@ -49,22 +54,32 @@ pub(super) fn update(
     id: SecretId,
     version: Version,
     spec: &SecretSpec,
-    fingerprint: Option<Fingerprint>,
+    (fingerprint, value): (Option<Fingerprint>, Option<NewValue>),
+    ctx: Context<'_>,
 ) -> Result<Vec<Change>, Refusal> {
     let secret = find(view, id)?;
-    check_labels_only([&spec.name, &secret.spec.name], &secret.fingerprint, fingerprint)?;
-    if version != secret.meta.version {
-        return Err(Refusal::out_of_sequence());
-    }
+    let stored = Stored {
+        owner: Owner::Secret(id),
+        name: &secret.spec.name,
+        version: secret.meta.version,
+        fingerprint: &secret.fingerprint,
+        revisions: &secret.revisions,
+        made_at: secret.meta.created_at,
+    };
+    let (name, len_max, bad_len) = (&*spec.name, SECRET_LEN_MAX, BAD_LEN);
+    let sent = Sent { name, version, fingerprint, value, len_max, bad_len };
+    let next = revision::update(view, &stored, sent, ctx)?;
     let mut secret = secret.clone();
     secret.spec.labels = spec.labels.clone();
-    Ok(vec![secret.into()])
+    let Some(next) = next else { return Ok(vec![secret.into()]) };
+    (secret.revisions, secret.fingerprint) = (next.revisions, next.fingerprint);
+    Ok(std::iter::once(secret.into()).chain(next.changes).collect())
 }
 
 pub(super) fn remove(view: &View, id: SecretId) -> Result<Vec<Change>, Refusal> {
     let secret = find(view, id)?;
     check_unused("secret", &secret.spec.name, view.services_of_secret(id))?;
-    Ok(vec![Change::Remove(Key::Secret(id))])
+    Ok(revision::remove(Owner::Secret(id), &secret.revisions))
 }
 
 fn find(view: &View, id: SecretId) -> Result<&Secret, Refusal> {

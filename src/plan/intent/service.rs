@@ -1,11 +1,12 @@
 //! Services: create, update, roll back, remove.
 
-use super::{service_network, service_spec};
+use super::{revision, service_network, service_spec};
 use crate::domain::change::{Change, Key};
 use crate::domain::id::ServiceId;
 use crate::domain::intent::AuthFrom;
 use crate::domain::meta::Version;
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::revision::Numbers;
 use crate::domain::service::{
     JobStatus, RegistryAuth, Service, ServiceSpec, UpdateState, UpdateStatus,
 };
@@ -40,11 +41,15 @@ pub(super) fn create(
             ),
         ));
     }
+    let revisions = revision::resolve(view, &spec)?;
     let service = Service {
         id,
         meta: Default::default(),
         job_status: spec.mode.kind().is_job().then(|| run(Version::default(), ctx)),
         spec,
+        revisions,
+        previous_revisions: Numbers::new(),
+        rollout_at: None,
         spec_version: Version::default(),
         previous_spec: None,
         update_status: None,
@@ -67,7 +72,20 @@ pub(super) fn update(
     if version != service.meta.version {
         return Err(Refusal::out_of_sequence());
     }
+    // What it took a moment ago and has not begun with is rolled out with this.
+    let previous_revisions = match service.gathers(ctx.now) {
+        true => &service.previous_revisions,
+        false => &service.revisions,
+    };
+    // Stacks are deployed with an update of every service, changed or not.
+    let revisions = match revision::is_manual(&spec) && spec == service.spec {
+        true => service.revisions.clone(),
+        false => revision::resolve(view, &spec)?,
+    };
     let updated = Service {
+        revisions,
+        previous_revisions: previous_revisions.clone(),
+        rollout_at: None,
         spec,
         spec_version: Version::default(),
         previous_spec: Some(service.spec.clone()),
@@ -100,6 +118,7 @@ pub(super) fn roll_back(
         return Err(Refusal::out_of_sequence());
     }
     service_spec::check_references(view, id, previous)?;
+    revision::check_kept(view, &service.previous_revisions, previous)?;
     // What is no job is rolled out, which ends it; a job runs again, as after every update.
     let (state, text) = match service.job_status {
         None => (UpdateState::RollbackStarted, "manually requested rollback"),
@@ -109,6 +128,9 @@ pub(super) fn roll_back(
     let status =
         UpdateStatus { state, started_at: Some(ctx.now), completed_at, message: text.into() };
     let rolled_back = Service {
+        revisions: service.previous_revisions.clone(),
+        previous_revisions: service.revisions.clone(),
+        rollout_at: None,
         spec: previous.clone(),
         spec_version: Version::default(),
         previous_spec: Some(service.spec.clone()),

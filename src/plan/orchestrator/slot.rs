@@ -98,7 +98,7 @@ pub fn is_current(view: &View, service: &Service, task: &Task) -> bool {
     if service.job_status.is_some() {
         return service.is_of_run(task);
     }
-    if task.endpoint_spec != service.spec.endpoint_spec {
+    if task.endpoint_spec != service.spec.endpoint_spec || task.revisions != service.revisions {
         return false;
     }
     let (wish, made) = (&service.spec.task_template, &task.spec);
@@ -187,6 +187,7 @@ pub(super) fn make(service: &Service, key: SlotKey, start: Start, ctx: Context<'
         status: TaskStatus::made(ctx.now),
         ran_at: None,
         desired_state: TaskState::Ready,
+        revisions: service.revisions.clone(),
         endpoint_spec: service.spec.endpoint_spec.clone(),
         endpoint: None,
         networks: Vec::new(),

@@ -13,6 +13,7 @@ use super::{global, restart};
 use crate::domain::change::{Change, Key};
 use crate::domain::id::TaskId;
 use crate::domain::meta::Version;
+use crate::domain::revision::Numbers;
 use crate::domain::service::{
     FailureAction, RegistryAuth, Service, ServiceSpec, UPDATE_MONITOR_DEFAULT, UpdateConfig,
     UpdateOrder, UpdateState, UpdateStatus,
@@ -21,7 +22,7 @@ use crate::domain::task::Task;
 use crate::domain::task_state::TaskState;
 use crate::domain::time::{Nanoseconds, Timestamp};
 use crate::domain::view::View;
-use crate::plan::intent::service_spec;
+use crate::plan::intent::{revision, service_spec};
 use crate::plan::{Context, Planned};
 
 pub(super) fn plan(
@@ -41,6 +42,11 @@ pub(super) fn plan(
         Some(UpdateState::Paused | UpdateState::RollbackPaused) => {}
         Some(UpdateState::Updating | UpdateState::RollbackStarted) => {
             roll(view, service, &fresh, &stale, ctx, planned);
+        }
+        // New values wait a moment for others, so that all are one rollout.
+        None if service.gathers(ctx.now) && !stale.is_empty() => {
+            let at = service.rollout_at.unwrap_or(ctx.now);
+            planned.again.push((at, Key::Service(service.id)));
         }
         None | Some(UpdateState::Completed | UpdateState::RollbackCompleted) => {
             if !stale.is_empty() {
@@ -169,7 +175,9 @@ fn stop(view: &View, service: &Service, failed: TaskId, ctx: Context<'_>) -> Cha
     let mut text = format!("update paused {of_task}");
     let goes_back = config(service).failure_action == Some(FailureAction::Rollback);
     if let Some(previous) = service.previous_spec.as_ref().filter(|_| goes_back) {
-        match service_spec::check_references(view, service.id, previous) {
+        let references = service_spec::check_references(view, service.id, previous);
+        let kept = || revision::check_kept(view, &service.previous_revisions, previous);
+        match references.and_then(|()| kept()) {
             Ok(()) => return roll_back(service, previous, &of_task, ctx),
             Err(missing) => text.push_str(&format!(", not rolled back: {}", missing.message)),
         }
@@ -183,6 +191,9 @@ fn roll_back(service: &Service, to: &ServiceSpec, why: &str, ctx: Context<'_>) -
         status(service, UpdateState::RollbackStarted, &format!("update rolled back {why}"), ctx);
     Service {
         spec: to.clone(),
+        revisions: service.previous_revisions.clone(),
+        previous_revisions: Numbers::new(),
+        rollout_at: None,
         spec_version: Version::default(),
         previous_spec: None,
         update_status: Some(status),

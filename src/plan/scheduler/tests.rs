@@ -47,6 +47,7 @@ fn task(number: u64, service: u64, node: Option<NodeId>, spec: TaskSpec) -> Task
     let mut status = TaskStatus::made(Timestamp::ZERO);
     status.state = if node.is_some() { TaskState::Running } else { TaskState::Pending };
     Task {
+        revisions: Default::default(),
         id: id::<crate::domain::id::TaskKind>(number),
         meta: Meta::default(),
         spec: Arc::new(spec),

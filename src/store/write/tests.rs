@@ -67,6 +67,7 @@ fn writer(log: Scripted) -> (mpsc::Sender<Proposal>, Writer<Scripted>) {
 fn secret(number: u8) -> Change {
     let spec = SecretSpec { name: format!("s{number}"), ..Default::default() };
     Secret {
+        revisions: Default::default(),
         id: SecretId::derive([number; 17]),
         meta: Default::default(),
         spec,

@@ -58,6 +58,11 @@ fn run(variables: &[(&str, &str)], args: &str, input: &[u8]) -> Said {
 }
 
 impl Said {
+    /// True when it was done, and this is what it printed.
+    pub fn is(&self, expected: &str) -> bool {
+        self.code == 0 && self.out.trim_end() == expected
+    }
+
     /// What it said, if it succeeded.
     #[track_caller]
     pub fn ok(self) -> String {

@@ -18,7 +18,7 @@ use purser::domain::view::View;
 use purser::plan::orchestrator::is_current;
 
 use super::check_network::may_attach;
-use super::check_task::missing_grant;
+use super::check_task::{missing_grant, missing_version};
 
 /// True when a task that serves is told to stop by a rollout that starts first, and nothing runs in
 /// its slot in its place.
@@ -207,6 +207,7 @@ fn task_faults(view: &View, task: &Task) -> impl Iterator<Item = String> {
             "wanted on a node that does not fit",
         ),
         (missing_grant(task, view).is_some(), "wanted with a secret or config that is gone"),
+        (missing_version(task, view), "wanted with a version of a secret or config that is gone"),
         // What ended while it was held ready is replaced when its delay is over.
         (
             task.status.state.is_terminal() && task.desired_state != TaskState::Ready,

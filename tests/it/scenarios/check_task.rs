@@ -1,6 +1,7 @@
 //! The checker's look at one write of a task: who moved it where, and whether that was right.
 
 use purser::domain::change::{Changed, Key, Object};
+use purser::domain::revision::{Owner, number_of};
 use purser::domain::service::{RestartCondition, STOP_GRACE_DEFAULT, Service};
 use purser::domain::task::Task;
 use purser::domain::task_state::{Mover, TaskState, may_move};
@@ -171,6 +172,22 @@ pub fn missing_grant(task: &Task, view: &View) -> Option<Key> {
     let service = service_of(view, task)?;
     let mut gone = task.grants().filter(|key| view.object(*key).is_none());
     gone.find(|key| grants(service).any(|grant| grant == *key))
+}
+
+/// True for a task whose version of a secret or config is not kept, though the secret or config is.
+pub fn missing_version(task: &Task, view: &View) -> bool {
+    task.grants().any(|key| {
+        let number = number_of(&task.revisions, key.id());
+        match key {
+            Key::Secret(id) => view
+                .secret(id)
+                .is_some_and(|secret| secret.revisions.place(Owner::Secret(id), number).is_none()),
+            Key::Config(id) => view
+                .config(id)
+                .is_some_and(|config| config.revisions.place(Owner::Config(id), number).is_none()),
+            _ => false,
+        }
+    })
 }
 
 fn grants(service: &Service) -> impl Iterator<Item = Key> {

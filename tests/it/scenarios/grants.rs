@@ -1,13 +1,14 @@
-//! Secrets and configs in scripts: `secret s1`, `config c1`, their removal, and the settings
-//! `secret=s1,s2` and `config=c1` of services, which grant these and no others.
+//! Secrets and configs in scripts: `secret s1`, `config c1`, `rotate s1`, their removal, and the settings
+//! of services: `secret=s1,s2` and `config=c1`, which grant these and no others, and
+//! `label.purser.rotate=manual`.
 
 use std::sync::Arc;
 
 use purser::domain::change::SealedData;
 use purser::domain::config::ConfigSpec;
 use purser::domain::container::ConfigReference;
-use purser::domain::id::{ConfigId, SecretId};
-use purser::domain::intent::{Intent, SealedPayload};
+use purser::domain::id::{ConfigId, Entropy as _, RevisionId, SecretId, Stream};
+use purser::domain::intent::{Intent, NewValue, SealedPayload};
 use purser::domain::secret::{FileTarget, Fingerprint, SecretReference, SecretSpec};
 use purser::domain::service::ServiceSpec;
 
@@ -32,6 +33,27 @@ impl World {
         Intent::CreateConfig { id, spec, payload: Some(sealed()), payload_len: 1 }
     }
 
+    /// A new value of a secret or config, another one each time.
+    pub fn rotate(&self, name: &str) -> Result<Intent, String> {
+        let value = || {
+            let mut bytes = [0; 32];
+            self.entropy.fill(Stream::Other, &mut bytes);
+            let fingerprint = Fingerprint(bytes);
+            let id = RevisionId::make(&self.entropy);
+            let payload = Some(SealedPayload { bytes: SealedData::default(), fingerprint });
+            (Some(fingerprint), Some(NewValue { id, payload, payload_len: 1 }))
+        };
+        if let Some(secret) = self.view.secret_named(name) {
+            let (id, version, spec) = (secret.id, secret.meta.version, secret.spec.clone());
+            let (fingerprint, value) = value();
+            return Ok(Intent::UpdateSecret { id, version, spec, fingerprint, value });
+        }
+        let config = self.view.config_named(name).ok_or(format!("nothing is called {name}"))?;
+        let (id, version, spec) = (config.id, config.meta.version, config.spec.clone());
+        let (fingerprint, value) = value();
+        Ok(Intent::UpdateConfig { id, version, spec, fingerprint, value })
+    }
+
     pub fn remove_secret(&self, name: &str) -> Result<Intent, String> {
         let id = self.secrets.get(name).ok_or(format!("no secret {name}"))?;
         Ok(Intent::RemoveSecret { id: *id })
@@ -46,6 +68,13 @@ impl World {
     /// refuse. False for a setting of another kind.
     pub fn grant(&self, spec: &mut ServiceSpec, setting: &str) -> Result<bool, String> {
         let Some((key, names)) = setting.split_once('=') else { return Ok(false) };
+        if let Some(label) = key.strip_prefix("label.") {
+            spec.labels.retain(|known, _| known != label);
+            if !names.is_empty() {
+                spec.labels.insert(label.into(), names.into());
+            }
+            return Ok(true);
+        }
         let names = names.split(',').filter(|name| !name.is_empty());
         let template = Arc::make_mut(&mut spec.task_template);
         let container = template.container_spec.get_or_insert_default();

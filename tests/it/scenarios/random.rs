@@ -134,7 +134,9 @@ fn command(dice: &mut Dice) -> String {
             let tasks = ["web.1", "web.2", "web.3", "db.1", "log.n1", "log.n2", "sum.0", "scan.n1"];
             format!("{} {}", dice.pick(&["fail", "complete", "late"]), dice.pick(&tasks))
         }
-        23..=24 => format!("{} {}", dice.pick(&["secret", "remove-secret"]), secret(dice)),
+        23..=24 => {
+            format!("{} {}", dice.pick(&["secret", "remove-secret", "rotate"]), secret(dice))
+        }
         25 => format!("{} c1", dice.pick(&["config", "remove-config"])),
         26..=32 => {
             let verb = dice.pick(&[

@@ -73,7 +73,7 @@ impl World {
             } else {
                 format!("  {}", task.status.err)
             };
-            let states = format!("{desired}/{state}");
+            let states = format!("{desired}/{state}{}", self.versions(task));
             let _ = writeln!(
                 text,
                 "{}",
@@ -81,6 +81,19 @@ impl World {
             );
         }
         if text.is_empty() { "  none\n".into() } else { text }
+    }
+
+    /// The versions of secrets and configs that a task has, but for first ones: ` s1=2`.
+    fn versions(&self, task: &Task) -> String {
+        let name = |id: &str| {
+            let secret = self.secrets.iter().find(|(_, known)| known.as_str() == id);
+            let config = self.configs.iter().find(|(_, known)| known.as_str() == id);
+            secret.map(|(name, _)| name).or(config.map(|(name, _)| name)).map_or("?", |name| name)
+        };
+        let mut all: Vec<String> =
+            task.revisions.iter().map(|(id, number)| format!(" {}={number}", name(id))).collect();
+        all.sort();
+        all.concat()
     }
 
     fn show_services(&self) -> String {

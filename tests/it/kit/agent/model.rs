@@ -82,13 +82,21 @@ impl Model {
     fn check(&mut self, put: &[String]) {
         let mut faults = Vec::new();
         for (id, task) in self.tasks.iter().filter(|(id, _)| self.is_live(id)) {
-            for secret in secrets_of(task).filter(|secret| !self.secrets.contains_key(*secret)) {
+            let lacks = |secret: &&str| {
+                let own = format!("{secret}.{id}");
+                !self.secrets.contains_key(&own) && !self.secrets.contains_key(*secret)
+            };
+            for secret in secrets_of(task).filter(lacks) {
                 faults.push(format!("task {id} came before its secret {secret}"));
             }
         }
         for secret in put {
             let mut live = self.tasks.iter().filter(|(id, _)| self.is_live(id));
-            if !live.any(|(_, task)| secrets_of(task).any(|wanted| wanted == secret)) {
+            let is_for = |id: &str, wanted: &str| match secret.split_once('.') {
+                Some((secret, task)) => (secret, task) == (wanted, id),
+                None => secret == wanted,
+            };
+            if !live.any(|(id, task)| secrets_of(task).any(|wanted| is_for(id, wanted))) {
                 faults.push(format!("secret {secret} came without a task that needs it"));
             }
         }

@@ -1,0 +1,123 @@
+//! Revisions: the values that a secret or config has had under its one name and id, numbered from 1.
+//! Users know them as its versions; [`super::meta::Version`] is the index of a write.
+//!
+//! The first value lies in a row beside its object, as it always did; each later one with an object of
+//! its own, so that dropping a revision drops its key. What a task was started with it keeps: it holds
+//! the numbers in [`super::task::Task::revisions`], and is given exactly these values.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::change::Key;
+use super::id::{ConfigId, RevisionId, SecretId};
+use super::meta::Meta;
+use super::secret::Fingerprint;
+use super::time::Timestamp;
+
+/// Revisions that are kept, besides those in use.
+pub const REVISIONS_KEPT: usize = 10;
+/// Revisions that there may be, in use or not.
+pub const REVISIONS_MAX: usize = 100;
+/// The label with which a service keeps its revisions until its spec changes.
+pub const ROTATE_LABEL: &str = "purser.rotate";
+/// What that label says then.
+pub const ROTATE_MANUAL: &str = "manual";
+
+/// Which revision of what is wanted, by ids of secrets and configs. What is not named is the first.
+pub type Numbers = BTreeMap<String, u64>;
+
+/// The object that a value after the first lies with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Revision {
+    /// Its id.
+    pub id: RevisionId,
+    /// Version and times.
+    pub meta: Meta,
+    /// What it is a value of.
+    pub owner: Owner,
+    /// Its number.
+    pub number: u64,
+}
+
+/// What has values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Owner {
+    /// A secret.
+    Secret(SecretId),
+    /// A config.
+    Config(ConfigId),
+}
+
+impl Owner {
+    /// Its key.
+    pub fn key(self) -> Key {
+        match self {
+            Owner::Secret(id) => Key::Secret(id),
+            Owner::Config(id) => Key::Config(id),
+        }
+    }
+
+    /// The beginning of the label that has a service keep to one revision of it: the name follows.
+    pub fn pin_label(self) -> &'static str {
+        match self {
+            Owner::Secret(_) => "purser.secret.",
+            Owner::Config(_) => "purser.config.",
+        }
+    }
+}
+
+/// What is known of one value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Known {
+    /// Its number.
+    pub number: u64,
+    /// A keyed hash of it.
+    pub fingerprint: Fingerprint,
+    /// When it was given.
+    pub made_at: Timestamp,
+    /// What it lies with; absent for the first, which lies with the secret or config.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lies_with: Option<RevisionId>,
+}
+
+/// The values of one secret or config.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Revisions {
+    /// The one that is given to whoever asks for none.
+    pub current: u64,
+    /// All that are kept, by number; empty while there is only the first.
+    pub known: Vec<Known>,
+}
+
+impl Default for Revisions {
+    fn default() -> Self {
+        Revisions { current: 1, known: Vec::new() }
+    }
+}
+
+impl Revisions {
+    /// True while there was never another than the first.
+    pub fn is_first(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Where the value of this number lies; `None` when it is not kept.
+    pub fn place(&self, owner: Owner, number: u64) -> Option<Key> {
+        if self.known.is_empty() {
+            return (number == 1).then(|| owner.key());
+        }
+        let known = self.known.iter().find(|known| known.number == number)?;
+        Some(known.lies_with.map_or_else(|| owner.key(), Key::Revision))
+    }
+
+    /// The number of the next one.
+    pub fn next_number(&self) -> u64 {
+        self.known.last().map_or(1, |known| known.number) + 1
+    }
+}
+
+/// The revision of something that these numbers say.
+pub fn number_of(numbers: &Numbers, id: &str) -> u64 {
+    numbers.get(id).copied().unwrap_or(1)
+}
