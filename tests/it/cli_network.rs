@@ -74,7 +74,7 @@ configs:
 
 #[test]
 fn a_stack_is_deployed_redeployed_and_removed() {
-    let purser = Purser::swarm("cli-stack");
+    let mut purser = Purser::swarm("cli-stack");
     let socket = purser.socket();
     for name in ["short", "long", "settings"] {
         std::fs::write(purser.dir().join(name), format!("{name}\n")).expect("a file");
@@ -121,8 +121,15 @@ fn a_stack_is_deployed_redeployed_and_removed() {
     eventually("a third task", Duration::from_secs(20), || {
         (names("stack ps --format {{.Name}} st").split(' ').count() == 3).then_some(())
     });
-    // A file that changed needs a name of its own.
+    // A file that changed is a new version of the same secret, or needs a name of its own with Swarm.
+    let secrets = names("secret ls -q");
     std::fs::write(purser.dir().join("short"), "changed\n").expect("a file");
+    docker(&socket, &deploy).ok();
+    assert_eq!(names("secret ls -q"), secrets);
+    purser.stop();
+    purser.set_args(&["--engine", "none", "--compat", "strict"]);
+    purser.start();
+    std::fs::write(purser.dir().join("short"), "changed again\n").expect("a file");
     let refusal = docker(&socket, &deploy).refused();
     assert!(refusal.contains("only updates to Labels are allowed"), "{refusal}");
 
