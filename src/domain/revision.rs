@@ -13,6 +13,7 @@ use super::change::Key;
 use super::id::{ConfigId, RevisionId, SecretId};
 use super::meta::Meta;
 use super::secret::Fingerprint;
+use super::service::{Service, ServiceSpec};
 use super::time::Timestamp;
 
 /// Revisions that are kept, besides those in use.
@@ -20,9 +21,9 @@ pub const REVISIONS_KEPT: usize = 10;
 /// Revisions that there may be, in use or not.
 pub const REVISIONS_MAX: usize = 100;
 /// The label with which a service keeps its revisions until its spec changes.
-pub const ROTATE_LABEL: &str = "purser.rotate";
+const ROTATE_LABEL: &str = "purser.rotate";
 /// What that label says then.
-pub const ROTATE_MANUAL: &str = "manual";
+const ROTATE_MANUAL: &str = "manual";
 
 /// Which revision of what is wanted, by ids of secrets and configs. What is not named is the first.
 pub type Numbers = BTreeMap<String, u64>;
@@ -58,12 +59,9 @@ impl Owner {
         }
     }
 
-    /// The beginning of the label that has a service keep to one revision of it: the name follows.
-    pub fn pin_label(self) -> &'static str {
-        match self {
-            Owner::Secret(_) => "purser.secret.",
-            Owner::Config(_) => "purser.config.",
-        }
+    /// The label that has a service keep to one revision of it.
+    pub fn pin_label(self, name: &str) -> String {
+        format!("purser.{}.{name}", self.key().kind().word())
     }
 }
 
@@ -115,6 +113,46 @@ impl Revisions {
     pub fn next_number(&self) -> u64 {
         self.known.last().map_or(1, |known| known.number) + 1
     }
+}
+
+/// How a service comes to a new value of something that it uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follows {
+    /// By itself.
+    Automatic,
+    /// When its spec changes, as its label says.
+    Manual,
+    /// When its spec changes: a job would run again.
+    Job,
+    /// When the label is moved that has it keep to one version.
+    Pinned,
+}
+
+impl Follows {
+    /// How this service does.
+    pub fn of(service: &Service, owner: Owner, name: &str) -> Follows {
+        match () {
+            () if service.spec.labels.contains_key(&owner.pin_label(name)) => Follows::Pinned,
+            () if service.job_status.is_some() => Follows::Job,
+            () if is_manual(&service.spec) => Follows::Manual,
+            () => Follows::Automatic,
+        }
+    }
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Follows::Automatic => "automatic",
+            Follows::Manual => "manual",
+            Follows::Job => "job",
+            Follows::Pinned => "pinned",
+        }
+    }
+}
+
+/// True for a service that takes new values when its spec changes, and not before.
+pub fn is_manual(spec: &ServiceSpec) -> bool {
+    spec.labels.get(ROTATE_LABEL).is_some_and(|how| how == ROTATE_MANUAL)
 }
 
 /// The revision of something that these numbers say.

@@ -36,6 +36,7 @@ mod network;
 mod node;
 mod passthrough;
 mod query;
+mod revision;
 mod router;
 mod secret;
 mod server;

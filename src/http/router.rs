@@ -14,8 +14,8 @@ use utoipa_axum::routes;
 use super::context::Api;
 use super::error::{ErrorResponse, json};
 use super::{
-    audit, backup, config, events, keys, logs, network, node, passthrough, secret, service, swarm,
-    system, task,
+    audit, backup, config, events, keys, logs, network, node, passthrough, revision, secret,
+    service, swarm, system, task,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -50,10 +50,14 @@ fn list() -> OpenApiRouter<Api> {
         .routes(routes!(secret::create))
         .routes(routes!(secret::inspect, secret::remove))
         .routes(routes!(secret::update))
+        .routes(routes!(revision::secret_versions))
+        .routes(routes!(revision::secret_consumers))
         .routes(routes!(config::list))
         .routes(routes!(config::create))
         .routes(routes!(config::inspect, config::remove))
         .routes(routes!(config::update))
+        .routes(routes!(revision::config_versions))
+        .routes(routes!(revision::config_consumers))
         .routes(routes!(service::list))
         .routes(routes!(service::create))
         .routes(routes!(service::inspect, service::remove))

@@ -97,12 +97,18 @@ fn a_config_is_shown_with_its_new_data() {
     let client = purser.client();
     let made = client.post("/configs/create", &json!({"Name": "site", "Data": "b25l"}));
     assert_eq!(made.status, 201);
+    let versions = || client.get("/configs/site/versions").json();
+    assert_eq!(versions().as_array().map(Vec::len), Some(1));
     for (number, data) in ["two", "three"].into_iter().enumerate() {
         assert_eq!(rotate(&client, "/configs/site", data.as_bytes()).status, 200);
         let shown = STANDARD.encode(data);
         assert_eq!(client.get("/configs/site").json()["Spec"]["Data"], shown, "{number}");
         assert_eq!(client.get("/configs").json()[0]["Spec"]["Data"], shown, "{number}");
     }
+    assert_eq!(versions()[2]["Current"], true);
+    assert_eq!(client.get("/configs/site/consumers").json(), json!([]));
+    assert_eq!(client.get("/configs/none/versions").status, 404);
+    assert_eq!(client.get("/secrets/none/consumers").message(), "secret none not found");
 }
 
 #[test]
@@ -129,6 +135,17 @@ fn each_task_has_the_value_that_it_was_started_with() {
     });
     let task = own.strip_prefix(&format!("{secret}.")).expect("the id of a task").to_owned();
     assert!(!old.contains(&task), "{task}");
+    // Who has what can be seen, and no value.
+    let consumers = cluster.client.get("/secrets/db/consumers");
+    let shown = &consumers.json()[0];
+    let names = [&shown["ServiceName"], &shown["Follows"], &shown["Wanted"]];
+    assert_eq!(names, [&json!("web"), &json!("automatic"), &json!(2)]);
+    let versions: Vec<&Value> =
+        shown["Tasks"].as_array().expect("tasks").iter().map(|task| &task["Version"]).collect();
+    assert!(versions.contains(&&json!(2)), "{}", consumers.text());
+    let versions = cluster.client.get("/secrets/db/versions").json();
+    let of = |at: usize| (versions[at]["Version"].clone(), versions[at]["Current"].clone());
+    assert_eq!([of(0), of(1)], [(json!(1), json!(false)), (json!(2), json!(true))]);
     // The manager goes away in the middle, and the agent has to be told everything anew.
     cluster.purser.kill();
     cluster.purser.start();

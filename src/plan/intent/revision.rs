@@ -11,8 +11,7 @@ use crate::domain::intent::{NewValue, SealedPayload};
 use crate::domain::meta::Version;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::revision::{
-    Known, Numbers, Owner, REVISIONS_KEPT, REVISIONS_MAX, ROTATE_LABEL, ROTATE_MANUAL, Revision,
-    Revisions, number_of,
+    Follows, Known, Numbers, Owner, REVISIONS_KEPT, REVISIONS_MAX, Revision, Revisions, number_of,
 };
 use crate::domain::secret::Fingerprint;
 use crate::domain::service::{Service, ServiceSpec};
@@ -80,7 +79,7 @@ pub(super) fn update(
     drop_old(view, stored, &mut next)?;
     let number = next.revisions.current;
     let services: Vec<_> = users(view, stored.owner)
-        .filter(|service| follows(service, stored.owner, stored.name))
+        .filter(|user| Follows::of(user, stored.owner, stored.name) == Follows::Automatic)
         .map(|service| rotated(service, stored.owner, number, ctx))
         .collect();
     next.changes.extend(services);
@@ -156,18 +155,6 @@ fn users(view: &View, owner: Owner) -> Box<dyn Iterator<Item = &Arc<Service>> + 
     }
 }
 
-/// True for a service that takes new values by itself. A job does not: it would run again.
-fn follows(service: &Service, owner: Owner, name: &str) -> bool {
-    service.job_status.is_none()
-        && !is_manual(&service.spec)
-        && !service.spec.labels.contains_key(&format!("{}{name}", owner.pin_label()))
-}
-
-/// True for a service that takes new values when its spec changes, and not before.
-pub(super) fn is_manual(spec: &ServiceSpec) -> bool {
-    spec.labels.get(ROTATE_LABEL).is_some_and(|how| how == ROTATE_MANUAL)
-}
-
 /// A service that takes a new value: what it had is what it comes back to, unless it has yet to begin
 /// with what it took a moment ago.
 fn rotated(service: &Service, owner: Owner, number: u64, ctx: Context<'_>) -> Change {
@@ -211,7 +198,7 @@ fn grants<'v>(
 pub(super) fn resolve(view: &View, spec: &ServiceSpec) -> Result<Numbers, Refusal> {
     let mut numbers = Numbers::new();
     for (owner, name, revisions) in grants(view, spec) {
-        let label = format!("{}{name}", owner.pin_label());
+        let label = owner.pin_label(name);
         let number = match spec.labels.get(&label) {
             None => revisions.current,
             Some(text) => {

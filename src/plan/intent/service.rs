@@ -6,7 +6,7 @@ use crate::domain::id::ServiceId;
 use crate::domain::intent::AuthFrom;
 use crate::domain::meta::Version;
 use crate::domain::refusal::{Reason, Refusal};
-use crate::domain::revision::Numbers;
+use crate::domain::revision::{Numbers, is_manual};
 use crate::domain::service::{
     JobStatus, RegistryAuth, Service, ServiceSpec, UpdateState, UpdateStatus,
 };
@@ -78,7 +78,7 @@ pub(super) fn update(
         false => &service.revisions,
     };
     // Stacks are deployed with an update of every service, changed or not.
-    let revisions = match revision::is_manual(&spec) && spec == service.spec {
+    let revisions = match is_manual(&spec) && spec == service.spec {
         true => service.revisions.clone(),
         false => revision::resolve(view, &spec)?,
     };

@@ -1,0 +1,208 @@
+//! The versions of secrets and configs, and who has which of them. Of purser's own: Swarm has one value
+//! under a name. No value is in any of these answers.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Response, StatusCode};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::context::{Access, Api, Wanted};
+use super::error::{ErrorResponse, Failure, json};
+use crate::domain::change::Object;
+use crate::domain::id::{NodeId, ServiceId, TaskId};
+use crate::domain::revision::{Follows, Owner, Revisions, number_of};
+use crate::domain::service::Service;
+use crate::domain::task::Task;
+use crate::domain::task_state::TaskState;
+use crate::domain::time::Timestamp;
+use crate::domain::view::View;
+use crate::manager::Verb;
+
+/// One version of a secret or config.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+#[schema(as = ValueVersion)]
+pub(super) struct VersionAnswer {
+    /// Its number, from 1.
+    version: u64,
+    /// When it was given.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// True for the one that is given to whoever asks for none.
+    current: bool,
+}
+
+/// A service that uses a secret or config.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+#[schema(as = Consumer)]
+pub(super) struct ConsumerAnswer {
+    /// Its id.
+    #[serde(rename = "ServiceID")]
+    #[schema(value_type = String)]
+    service_id: ServiceId,
+    /// Its name.
+    service_name: String,
+    /// The version that its tasks are to have.
+    wanted: u64,
+    /// How it comes to a new version.
+    #[schema(value_type = String, example = "automatic")]
+    follows: &'static str,
+    /// Its tasks that have not ended, and what each has.
+    tasks: Vec<HolderAnswer>,
+}
+
+/// A task that was given a secret or config.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+#[schema(as = Holder)]
+pub(super) struct HolderAnswer {
+    /// Its id.
+    #[serde(rename = "ID")]
+    #[schema(value_type = String)]
+    id: TaskId,
+    /// The node that it is on; absent while it has none.
+    #[serde(rename = "NodeID", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    node_id: Option<NodeId>,
+    /// The version that it was made with, and has for its whole life.
+    version: u64,
+    /// What it does.
+    #[schema(value_type = String, example = "running")]
+    state: TaskState,
+}
+
+/// A secret or config that was asked for.
+struct Found<'v> {
+    owner: Owner,
+    name: &'v str,
+    revisions: &'v Revisions,
+    made_at: Timestamp,
+}
+
+fn secret<'v>(view: &'v View, access: &Access, wanted: &str) -> Result<Found<'v>, Failure> {
+    view.require_cluster()?;
+    let secret = view.find_secret(wanted)?;
+    access.check(Verb::Read, || Object::Secret(secret.clone()))?;
+    Ok(Found {
+        owner: Owner::Secret(secret.id),
+        name: &secret.spec.name,
+        revisions: &secret.revisions,
+        made_at: secret.meta.created_at,
+    })
+}
+
+fn config<'v>(view: &'v View, access: &Access, wanted: &str) -> Result<Found<'v>, Failure> {
+    view.require_cluster()?;
+    let config = view.find_config(wanted)?;
+    access.check(Verb::Read, || Object::Config(config.clone()))?;
+    Ok(Found {
+        owner: Owner::Config(config.id),
+        name: &config.spec.name,
+        revisions: &config.revisions,
+        made_at: config.meta.created_at,
+    })
+}
+
+impl Found<'_> {
+    fn versions(&self) -> Response<Body> {
+        let current = self.revisions.current;
+        let answer = |version, created_at| VersionAnswer {
+            version,
+            created_at,
+            current: version == current,
+        };
+        let known = self.revisions.known.iter().map(|known| answer(known.number, known.made_at));
+        let mut versions: Vec<VersionAnswer> = known.collect();
+        if self.revisions.is_first() {
+            versions.push(answer(1, self.made_at));
+        }
+        json(StatusCode::OK, &versions)
+    }
+
+    fn consumers(&self, view: &View, access: &Access) -> Response<Body> {
+        let services: Vec<_> = match self.owner {
+            Owner::Secret(id) => view.services_of_secret(id).collect(),
+            Owner::Config(id) => view.services_of_config(id).collect(),
+        };
+        let seen = services
+            .into_iter()
+            .filter(|service| access.sees(|| Object::Service((*service).clone())))
+            .map(|service| self.consumer(view, service))
+            .collect::<Vec<_>>();
+        json(StatusCode::OK, &seen)
+    }
+
+    fn consumer(&self, view: &View, service: &Service) -> ConsumerAnswer {
+        let key = self.owner.key();
+        let holds = |task: &&std::sync::Arc<Task>| {
+            !task.status.state.is_terminal() && task.grants().any(|grant| grant == key)
+        };
+        let tasks = view.tasks_of_service(service.id).filter(holds).map(|task| HolderAnswer {
+            id: task.id,
+            node_id: task.node_id,
+            version: number_of(&task.revisions, key.id()),
+            state: task.status.state,
+        });
+        ConsumerAnswer {
+            service_id: service.id,
+            service_name: service.spec.name.clone(),
+            wanted: number_of(&service.revisions, key.id()),
+            follows: Follows::of(service, self.owner, self.name).word(),
+            tasks: tasks.collect(),
+        }
+    }
+}
+
+/// List the versions of a secret
+#[utoipa::path(get, path = "/secrets/{id}/versions", tag = "Secret", operation_id = "SecretVersions",
+    params(("id" = String, Path, description = "Id, name, or prefix of the id")),
+    responses((status = 200, body = Vec<VersionAnswer>), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn secret_versions(
+    State(api): State<Api>,
+    access: Access,
+    Wanted(wanted): Wanted,
+) -> Result<Response<Body>, Failure> {
+    let view = api.manager.view();
+    secret(&view, &access, &wanted).map(|found| found.versions())
+}
+
+/// List who uses a secret, and which version of it each has
+#[utoipa::path(get, path = "/secrets/{id}/consumers", tag = "Secret", operation_id = "SecretConsumers",
+    params(("id" = String, Path, description = "Id, name, or prefix of the id")),
+    responses((status = 200, body = Vec<ConsumerAnswer>), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn secret_consumers(
+    State(api): State<Api>,
+    access: Access,
+    Wanted(wanted): Wanted,
+) -> Result<Response<Body>, Failure> {
+    let view = api.manager.view();
+    secret(&view, &access, &wanted).map(|found| found.consumers(&view, &access))
+}
+
+/// List the versions of a config
+#[utoipa::path(get, path = "/configs/{id}/versions", tag = "Config", operation_id = "ConfigVersions",
+    params(("id" = String, Path, description = "Id, name, or prefix of the id")),
+    responses((status = 200, body = Vec<VersionAnswer>), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn config_versions(
+    State(api): State<Api>,
+    access: Access,
+    Wanted(wanted): Wanted,
+) -> Result<Response<Body>, Failure> {
+    let view = api.manager.view();
+    config(&view, &access, &wanted).map(|found| found.versions())
+}
+
+/// List who uses a config, and which version of it each has
+#[utoipa::path(get, path = "/configs/{id}/consumers", tag = "Config", operation_id = "ConfigConsumers",
+    params(("id" = String, Path, description = "Id, name, or prefix of the id")),
+    responses((status = 200, body = Vec<ConsumerAnswer>), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn config_consumers(
+    State(api): State<Api>,
+    access: Access,
+    Wanted(wanted): Wanted,
+) -> Result<Response<Body>, Failure> {
+    let view = api.manager.view();
+    config(&view, &access, &wanted).map(|found| found.consumers(&view, &access))
+}
