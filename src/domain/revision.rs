@@ -14,13 +14,16 @@ use super::id::{ConfigId, RevisionId, SecretId};
 use super::meta::Meta;
 use super::secret::Fingerprint;
 use super::service::{Service, ServiceSpec};
-use super::time::Timestamp;
+use super::time::{Nanoseconds, Timestamp};
 
+/// How long a rollout of new values waits for more of them, and for an update of the service itself: a
+/// deployment of several is one rollout.
+pub const GATHER_TIME: Nanoseconds = 2_000_000_000;
 /// Revisions that are kept, besides those in use.
 pub const REVISIONS_KEPT: usize = 10;
 /// Revisions that there may be, in use or not.
 pub const REVISIONS_MAX: usize = 100;
-/// The label with which a service keeps its revisions until its spec changes.
+/// The label with which a service keeps its revisions until what its tasks are made from changes.
 const ROTATE_LABEL: &str = "purser.rotate";
 /// What that label says then.
 const ROTATE_MANUAL: &str = "manual";
@@ -59,9 +62,16 @@ impl Owner {
         }
     }
 
+    const SECRET_PINS: &str = "purser.secret.";
+    const CONFIG_PINS: &str = "purser.config.";
+
     /// The label that has a service keep to one revision of it.
     pub fn pin_label(self, name: &str) -> String {
-        format!("purser.{}.{name}", self.key().kind().word())
+        let prefix = match self {
+            Owner::Secret(_) => Owner::SECRET_PINS,
+            Owner::Config(_) => Owner::CONFIG_PINS,
+        };
+        format!("{prefix}{name}")
     }
 }
 
@@ -120,9 +130,9 @@ impl Revisions {
 pub enum Follows {
     /// By itself.
     Automatic,
-    /// When its spec changes, as its label says.
+    /// When what its tasks are made from changes, as its label says.
     Manual,
-    /// When its spec changes: a job would run again.
+    /// At its next update: a job would run again.
     Job,
     /// When the label is moved that has it keep to one version.
     Pinned,
@@ -150,9 +160,21 @@ impl Follows {
     }
 }
 
-/// True for a service that takes new values when its spec changes, and not before.
-pub fn is_manual(spec: &ServiceSpec) -> bool {
+fn is_manual(spec: &ServiceSpec) -> bool {
     spec.labels.get(ROTATE_LABEL).is_some_and(|how| how == ROTATE_MANUAL)
+}
+
+/// True for two specs whose labels say the same of revisions.
+pub fn choose_alike(one: &ServiceSpec, other: &ServiceSpec) -> bool {
+    let chooses = |label: &str| {
+        let pins = [Owner::SECRET_PINS, Owner::CONFIG_PINS];
+        label == ROTATE_LABEL || pins.iter().any(|prefix| label.starts_with(prefix))
+    };
+    let of = |spec: &'_ ServiceSpec| -> Vec<(String, String)> {
+        let labels = spec.labels.iter().filter(|(label, _)| chooses(label));
+        labels.map(|(label, text)| (label.clone(), text.clone())).collect()
+    };
+    of(one) == of(other)
 }
 
 /// The revision of something that these numbers say.

@@ -12,7 +12,7 @@ use super::id::ServiceId;
 use super::json::{empty_as_none, engine_enum, is_zero};
 use super::meta::{Meta, Version};
 pub use super::mode::{Global, JobStatus, ModeKind, Replicated, ReplicatedJob, ServiceMode};
-use super::revision::Numbers;
+use super::revision::{GATHER_TIME, Numbers};
 use super::task::Task;
 use super::task_state::TaskState;
 use super::time::{Nanoseconds, Timestamp};
@@ -74,7 +74,19 @@ impl Service {
 
     /// True while it took new revisions a moment ago, and waits for more.
     pub fn gathers(&self, now: Timestamp) -> bool {
-        self.rollout_at.is_some_and(|at| now < at)
+        // Further away than it ever begins is a clock that was set back.
+        self.rollout_at.is_some_and(|at| now < at && at <= now.plus(GATHER_TIME))
+    }
+
+    /// True while the last rollout has not come to an end that it could be left at: what is there now is
+    /// not what to go back to.
+    pub fn is_unproven(&self, now: Timestamp) -> bool {
+        let state = self.update_status.as_ref().map(|status| status.state);
+        let is_under_way = match state {
+            None => self.rollout_at.is_some(),
+            Some(state) => matches!(state, UpdateState::Updating | UpdateState::Paused),
+        };
+        self.gathers(now) || is_under_way && self.previous_spec.is_some()
     }
 
     /// True for a task that did its part of the present run of a job, told to stop meanwhile or not.

@@ -1,6 +1,9 @@
 //! The versions of secrets and configs, and who has which of them. Of purser's own: Swarm has one value
 //! under a name. No value is in any of these answers.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode};
@@ -44,11 +47,14 @@ pub(super) struct ConsumerAnswer {
     service_id: ServiceId,
     /// Its name.
     service_name: String,
-    /// The version that its tasks are to have.
-    wanted: u64,
-    /// How it comes to a new version.
-    #[schema(value_type = String, example = "automatic")]
-    follows: &'static str,
+    /// The version that its tasks are to have; absent for a service that does without it now, or is gone,
+    /// and has tasks left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wanted: Option<u64>,
+    /// How it comes to a new version: `automatic`, `manual`, `job` or `pinned`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "automatic")]
+    follows: Option<&'static str>,
     /// Its tasks that have not ended, and what each has.
     tasks: Vec<HolderAnswer>,
 }
@@ -122,35 +128,46 @@ impl Found<'_> {
     }
 
     fn consumers(&self, view: &View, access: &Access) -> Response<Body> {
+        let key = self.owner.key();
+        let mut consumers: BTreeMap<ServiceId, ConsumerAnswer> = BTreeMap::new();
         let services: Vec<_> = match self.owner {
             Owner::Secret(id) => view.services_of_secret(id).collect(),
             Owner::Config(id) => view.services_of_config(id).collect(),
         };
-        let seen = services
-            .into_iter()
-            .filter(|service| access.sees(|| Object::Service((*service).clone())))
-            .map(|service| self.consumer(view, service))
-            .collect::<Vec<_>>();
-        json(StatusCode::OK, &seen)
-    }
-
-    fn consumer(&self, view: &View, service: &Service) -> ConsumerAnswer {
-        let key = self.owner.key();
-        let holds = |task: &&std::sync::Arc<Task>| {
+        for service in services {
+            if access.sees(|| Object::Service(service.clone())) {
+                consumers.insert(service.id, self.consumer(service));
+            }
+        }
+        let holds = |task: &&Arc<Task>| {
             !task.status.state.is_terminal() && task.grants().any(|grant| grant == key)
         };
-        let tasks = view.tasks_of_service(service.id).filter(holds).map(|task| HolderAnswer {
-            id: task.id,
-            node_id: task.node_id,
-            version: number_of(&task.revisions, key.id()),
-            state: task.status.state,
-        });
+        for task in view.tasks().filter(holds) {
+            let Some(service_id) = task.service_id else { continue };
+            if !access.sees(|| Object::Task(task.clone())) {
+                continue;
+            }
+            let consumer = consumers.entry(service_id).or_insert_with(|| ConsumerAnswer {
+                service_id,
+                service_name: task.service_name.clone(),
+                wanted: None,
+                follows: None,
+                tasks: Vec::new(),
+            });
+            let version = number_of(&task.revisions, key.id());
+            let (id, node_id, state) = (task.id, task.node_id, task.status.state);
+            consumer.tasks.push(HolderAnswer { id, node_id, version, state });
+        }
+        json(StatusCode::OK, &consumers.into_values().collect::<Vec<_>>())
+    }
+
+    fn consumer(&self, service: &Service) -> ConsumerAnswer {
         ConsumerAnswer {
             service_id: service.id,
             service_name: service.spec.name.clone(),
-            wanted: number_of(&service.revisions, key.id()),
-            follows: Follows::of(service, self.owner, self.name).word(),
-            tasks: tasks.collect(),
+            wanted: Some(number_of(&service.revisions, self.owner.key().id())),
+            follows: Some(Follows::of(service, self.owner, self.name).word()),
+            tasks: Vec::new(),
         }
     }
 }

@@ -95,8 +95,7 @@ impl Manager {
         spec: SecretSpec,
         data: SecretBytes,
     ) -> Result<(), Refusal> {
-        let stored = self.view().secret(id).map(|secret| secret.fingerprint);
-        let (fingerprint, value) = self.new_value(stored, SECRET_LEN_MAX, data);
+        let (fingerprint, value) = self.new_value(SECRET_LEN_MAX, data);
         let intent = Intent::UpdateSecret { id, version, spec, fingerprint, value };
         self.submit(actor, intent).await.map(|_| ())
     }
@@ -112,17 +111,15 @@ impl Manager {
         spec: ConfigSpec,
         data: SecretBytes,
     ) -> Result<(), Refusal> {
-        let stored = self.view().config(id).map(|config| config.fingerprint);
-        let (fingerprint, value) = self.new_value(stored, CONFIG_LEN_MAX, data);
+        let (fingerprint, value) = self.new_value(CONFIG_LEN_MAX, data);
         let intent = Intent::UpdateConfig { id, version, spec, fingerprint, value };
         self.submit(actor, intent).await.map(|_| ())
     }
 
-    /// What an update is told of the value that was sent: its fingerprint, and the value itself if it is
-    /// another than the stored one.
+    /// What an update is told of the value that was sent: its fingerprint, and the value itself where it
+    /// may be a new one. Whether it is one is for the decision to find, once who asks may know.
     fn new_value(
         &self,
-        stored: Option<Fingerprint>,
         len_max: usize,
         data: SecretBytes,
     ) -> (Option<Fingerprint>, Option<NewValue>) {
@@ -130,7 +127,7 @@ impl Manager {
             return (None, None);
         }
         let sent = self.inner.store.keyring().fingerprint(&data);
-        if self.is_strict() || stored.is_none_or(|stored| stored.matches(&sent)) {
+        if self.is_strict() {
             return (Some(sent), None);
         }
         let id = RevisionId::make(self.entropy());

@@ -84,9 +84,9 @@ scenarios! {
     rollback_by_failure
     rollback_fails
     rotate
+    rotate_own_way
     rotate_returns
     rotate_together
-    rotate_own_way
     scale
     scale_during_update
     spread

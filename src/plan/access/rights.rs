@@ -13,7 +13,7 @@ use crate::domain::change::Object;
 use crate::domain::container::{AppArmorMode, Mount, MountType, Privileges, SeccompMode};
 use crate::domain::intent::Intent;
 use crate::domain::refusal::{Reason, Refusal};
-use crate::domain::revision::Owner;
+use crate::domain::revision::{Owner, choose_alike};
 use crate::domain::service::{ServiceSpec, TaskSpec};
 use crate::domain::view::View;
 
@@ -63,6 +63,7 @@ pub fn check(
             asking.may(Verb::Update, Kind::Service, &spec.name, &spec.labels)?;
             if spec.task_template == service.spec.task_template
                 && spec.networks == service.spec.networks
+                && choose_alike(spec, &service.spec)
             {
                 return Ok(());
             }

@@ -2,6 +2,7 @@
 //! services that use it. Each service rolls the new value out by its own settings, as if it had been
 //! updated with the spec that it has.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::payload::{check_labels_only, is_same};
@@ -11,18 +12,14 @@ use crate::domain::intent::{NewValue, SealedPayload};
 use crate::domain::meta::Version;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::revision::{
-    Follows, Known, Numbers, Owner, REVISIONS_KEPT, REVISIONS_MAX, Revision, Revisions, number_of,
+    Follows, GATHER_TIME, Known, Numbers, Owner, REVISIONS_KEPT, REVISIONS_MAX, Revision,
+    Revisions, choose_alike, number_of,
 };
 use crate::domain::secret::Fingerprint;
-use crate::domain::service::{Service, ServiceSpec};
+use crate::domain::service::{Service, ServiceSpec, UpdateState};
 use crate::domain::task::Task;
-use crate::domain::time::Nanoseconds;
 use crate::domain::view::View;
 use crate::plan::Context;
-
-/// How long a rollout of new values waits for more of them, and for an update of the service itself: a
-/// deployment of several is one rollout.
-pub const GATHER_TIME: Nanoseconds = 2_000_000_000;
 
 /// A secret or config as an update finds it.
 pub(super) struct Stored<'a> {
@@ -80,6 +77,7 @@ pub(super) fn update(
     let number = next.revisions.current;
     let services: Vec<_> = users(view, stored.owner)
         .filter(|user| Follows::of(user, stored.owner, stored.name) == Follows::Automatic)
+        .filter(|user| !is_paused(user))
         .map(|service| rotated(service, stored.owner, number, ctx))
         .collect();
     next.changes.extend(services);
@@ -110,21 +108,24 @@ fn add(stored: &Stored<'_>, id: RevisionId, payload: SealedPayload, ctx: Context
     Next { revisions, fingerprint, changes }
 }
 
-/// Drops the oldest that nobody uses, beyond those that are kept.
+/// Drops the oldest of those that nobody uses, beyond the ones that are kept.
 fn drop_old(view: &View, stored: &Stored<'_>, next: &mut Next) -> Result<(), Refusal> {
-    let known = &mut next.revisions.known;
-    let mut at = 0;
-    while known.len() > REVISIONS_KEPT && at + 1 < known.len() {
-        if is_in_use(view, stored.owner, known[at].number) {
-            at += 1;
-            continue;
-        }
-        next.changes.push(match known.remove(at).lies_with {
+    let Next { revisions, changes, .. } = next;
+    if revisions.known.len() <= REVISIONS_KEPT {
+        return Ok(());
+    }
+    let mut used = in_use(view, stored.owner);
+    used.insert(revisions.current);
+    let numbers = revisions.known.iter().map(|known| known.number);
+    let unused: Vec<u64> = numbers.filter(|number| !used.contains(number)).collect();
+    let dropped = &unused[..unused.len().saturating_sub(REVISIONS_KEPT)];
+    for known in revisions.known.extract_if(.., |known| dropped.contains(&known.number)) {
+        changes.push(match known.lies_with {
             Some(id) => Change::Remove(Key::Revision(id)),
             None => Change::DropPayload(stored.owner.key()),
         });
     }
-    if known.len() <= REVISIONS_MAX {
+    if revisions.known.len() <= REVISIONS_MAX {
         return Ok(());
     }
     let (kind, name) = (stored.owner.key().kind().word(), stored.name);
@@ -133,14 +134,18 @@ fn drop_old(view: &View, stored: &Stored<'_>, next: &mut Next) -> Result<(), Ref
     Err(Refusal::store(Reason::Exhausted, message))
 }
 
-/// True for a value that a service may come back to, or that a task was started with and may need.
-fn is_in_use(view: &View, owner: Owner, number: u64) -> bool {
+/// The values that services have or may come back to, and that tasks were started with.
+fn in_use(view: &View, owner: Owner) -> BTreeSet<u64> {
     let key = owner.key();
-    let of = |numbers: &Numbers| number_of(numbers, key.id()) == number;
-    let goes_back = |service: &Arc<Service>| service.previous_spec.is_some();
-    users(view, owner).any(|service| {
-        of(&service.revisions) || goes_back(service) && of(&service.previous_revisions)
-    }) || view.tasks().any(|task| holds(task, key) && of(&task.revisions))
+    let of = |numbers: &Numbers| number_of(numbers, key.id());
+    let now = users(view, owner).map(|service| of(&service.revisions));
+    let before = view.services().filter_map(|service| {
+        let spec = service.previous_spec.as_ref()?;
+        let grants_it = grants(view, spec).any(|(granted, ..)| granted == owner);
+        grants_it.then(|| of(&service.previous_revisions))
+    });
+    let started = view.tasks().filter(|task| holds(task, key)).map(|task| of(&task.revisions));
+    now.chain(before).chain(started).collect()
 }
 
 /// True for a task that has not ended and was granted this.
@@ -155,22 +160,46 @@ fn users(view: &View, owner: Owner) -> Box<dyn Iterator<Item = &Arc<Service>> + 
     }
 }
 
-/// A service that takes a new value: what it had is what it comes back to, unless it has yet to begin
-/// with what it took a moment ago.
+/// True for a service whose rollout waits for a person: what that person does takes the new value along.
+fn is_paused(service: &Service) -> bool {
+    let state = service.update_status.as_ref().map(|status| status.state);
+    matches!(state, Some(UpdateState::Paused | UpdateState::RollbackPaused))
+}
+
+/// A service that takes a new value: what it had is what it comes back to, unless that was itself still
+/// being rolled out.
 fn rotated(service: &Service, owner: Owner, number: u64, ctx: Context<'_>) -> Change {
+    // From the first of several on, so that no sequence of them is waited for without end.
+    let rollout_at = service.rollout_at.filter(|_| service.gathers(ctx.now));
     let mut rotated = Service {
         spec_version: Version::default(),
         update_status: None,
-        rollout_at: Some(ctx.now.plus(GATHER_TIME)),
+        rollout_at: rollout_at.or(Some(ctx.now.plus(GATHER_TIME))),
         ..service.clone()
     };
-    if !service.gathers(ctx.now) {
+    if !service.is_unproven(ctx.now) {
         rotated.previous_spec = Some(service.spec.clone());
         rotated.previous_registry_auth = service.registry_auth.clone();
         rotated.previous_revisions = service.revisions.clone();
     }
     rotated.revisions.insert(owner.key().id().to_owned(), number);
     rotated.into()
+}
+
+/// The revisions of a service after an update: those that it has while what chooses them stays as it is,
+/// so that a new number of replicas brings back no value that it went back from.
+///
+/// # Errors
+/// As [`resolve`].
+pub(super) fn after_update(
+    view: &View,
+    service: &Service,
+    spec: &ServiceSpec,
+) -> Result<Numbers, Refusal> {
+    let is_same = service.job_status.is_none()
+        && spec.task_template == service.spec.task_template
+        && choose_alike(spec, &service.spec);
+    if is_same { Ok(service.revisions.clone()) } else { resolve(view, spec) }
 }
 
 /// What a spec grants, as far as it is there: with its name and values.

@@ -6,7 +6,7 @@ use crate::domain::id::ServiceId;
 use crate::domain::intent::AuthFrom;
 use crate::domain::meta::Version;
 use crate::domain::refusal::{Reason, Refusal};
-use crate::domain::revision::{Numbers, is_manual};
+use crate::domain::revision::Numbers;
 use crate::domain::service::{
     JobStatus, RegistryAuth, Service, ServiceSpec, UpdateState, UpdateStatus,
 };
@@ -77,13 +77,8 @@ pub(super) fn update(
         true => &service.previous_revisions,
         false => &service.revisions,
     };
-    // Stacks are deployed with an update of every service, changed or not.
-    let revisions = match is_manual(&spec) && spec == service.spec {
-        true => service.revisions.clone(),
-        false => revision::resolve(view, &spec)?,
-    };
     let updated = Service {
-        revisions,
+        revisions: revision::after_update(view, service, &spec)?,
         previous_revisions: previous_revisions.clone(),
         rollout_at: None,
         spec,

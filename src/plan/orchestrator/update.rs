@@ -304,7 +304,7 @@ fn has_ended(task: &Task) -> bool {
 
 fn report(service: &Service, state: UpdateState, message: &str, ctx: Context<'_>) -> Change {
     let status = status(service, state, message, ctx);
-    Service { update_status: Some(status), ..service.clone() }.into()
+    Service { update_status: Some(status), rollout_at: None, ..service.clone() }.into()
 }
 
 fn status(service: &Service, state: UpdateState, message: &str, ctx: Context<'_>) -> UpdateStatus {
