@@ -262,7 +262,7 @@ def services(client):
     refusal(NotFound, agent.remove)
     assert service.remove() is True
     client.secrets.get("db-pass-2").remove()
-    wait_until("the containers stop", lambda: not client.containers.list())
+    wait_until("the containers stop", lambda: not client.containers.list(ignore_removed=True))
 
 
 def within(sent, shown):
@@ -369,7 +369,7 @@ def logs(client):
     assert line == "to-out\n" and f"com.docker.swarm.service.id={service.id}" in details, dated
     assert time_of.endswith("Z"), dated
     client.services.get("loud").remove()
-    wait_until("the containers stop", lambda: not client.containers.list())
+    wait_until("the containers stop", lambda: not client.containers.list(ignore_removed=True))
 
 
 def nodes(client):
