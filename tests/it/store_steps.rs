@@ -164,7 +164,7 @@ fn a_root_that_is_rotated_keeps_its_node() {
         }
     };
     let mut under_way = 0;
-    let steps = at_every_step(&mut cluster.purser, 3, work, |purser| {
+    let steps = at_every_step(&mut cluster.purser, 1, work, |purser| {
         let client = purser.client();
         let rotating = || client.get("/swarm").json()["RootRotationInProgress"] == true;
         under_way += usize::from(rotating());
