@@ -17,7 +17,7 @@ use crate::domain::id::Stream;
 use crate::domain::intent::{Intent, SwarmUpdate};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::seal::unlock::UnlockKey;
-use crate::store::Applied;
+use crate::store::{Applied, LockChange};
 
 /// The key of autolock, on its way to a user.
 pub struct ShownKey {
@@ -44,7 +44,7 @@ impl Manager {
             let key = cluster.autolock.offered.clone().unwrap_or_else(|| self.make_unlock_key());
             let offer = Intent::OfferUnlockKey(key.clone());
             match UnlockKey::parse_autolock(&key.0).filter(|_| is_locked()) {
-                Some(lock) => self.submit_and_offer(actor, offer, lock).await?,
+                Some(lock) => self.submit_and_lock(actor, offer, LockChange::Offer(lock)).await?,
                 // What a provider opens needs no other key before this one is in effect.
                 None => self.submit(actor, offer).await?,
             };
@@ -73,7 +73,7 @@ impl Manager {
         let _alone = self.inner.showing_key.lock().await;
         let Some(key) = UnlockKey::parse_autolock(&shown.text) else { return Ok(()) };
         let take = Intent::TakeUnlockKey(OfferedKey(shown.text));
-        self.submit_and_relock(actor, take, key).await.map(|_| ())
+        self.submit_and_lock(actor, take, LockChange::Replace(key)).await.map(|_| ())
     }
 
     /// Changes the swarm's settings. Turning autolock off seals the store under a key that a provider
@@ -109,7 +109,7 @@ impl Manager {
             return self.submit(actor, intent).await;
         }
         let key = self.provided_key().await?;
-        self.submit_and_relock(actor, intent, key).await
+        self.submit_and_lock(actor, intent, LockChange::Replace(key)).await
     }
 
     /// Ends the swarm; what comes after it is not locked.
@@ -119,7 +119,7 @@ impl Manager {
             return self.submit(actor, Intent::LeaveSwarm).await;
         }
         let key = self.provided_key().await?;
-        self.submit_and_relock(actor, Intent::LeaveSwarm, key).await
+        self.submit_and_lock(actor, Intent::LeaveSwarm, LockChange::Replace(key)).await
     }
 
     async fn provided_key(&self) -> Result<UnlockKey, Refusal> {
@@ -130,27 +130,15 @@ impl Manager {
             .map_err(|error| unavailable(error.to_string()))
     }
 
-    async fn submit_and_offer(
+    async fn submit_and_lock(
         &self,
         actor: Actor,
         intent: Intent,
-        key: UnlockKey,
+        lock: LockChange,
     ) -> Result<Applied, Refusal> {
         let note = intent.note(actor.clone());
         let decision = self.decision(&actor, intent);
-        let written = self.inner.store.write_and_offer(decision.decide, note, key).await;
-        written.map_err(Refusal::from)
-    }
-
-    async fn submit_and_relock(
-        &self,
-        actor: Actor,
-        intent: Intent,
-        key: UnlockKey,
-    ) -> Result<Applied, Refusal> {
-        let note = intent.note(actor.clone());
-        let decision = self.decision(&actor, intent);
-        let written = self.inner.store.write_and_relock(decision.decide, note, key).await;
+        let written = self.inner.store.write_and_lock(decision.decide, note, lock).await;
         written.map_err(Refusal::from)
     }
 }

@@ -11,6 +11,9 @@ use crate::domain::id::Entropy;
 use crate::seal::keyring::KeyUse;
 use crate::seal::unlock::UnlockKey;
 
+/// How the names of files begin that are only there while a backup is made, and after a crash.
+pub const SCRATCH_PREFIX: &str = ".purser-scratch-";
+
 /// What a copy is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
@@ -84,5 +87,18 @@ impl Store {
         }
         copy.close().await?;
         Ok(snapshot)
+    }
+}
+
+/// Removes what a backup left that was being made when its process was killed: a copy of the store, as
+/// sealed as it is. For a process that has the directory for itself.
+pub fn remove_scratch(data_dir: &Path) {
+    let entries = std::fs::read_dir(data_dir).into_iter().flatten().flatten();
+    for entry in entries {
+        if entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX)
+            && let Err(error) = std::fs::remove_file(entry.path())
+        {
+            tracing::warn!(%error, path = %entry.path().display(), "a leftover stays");
+        }
     }
 }

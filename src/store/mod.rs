@@ -41,11 +41,9 @@ use std::sync::{Arc, RwLock};
 
 use tokio::sync::{broadcast, mpsc};
 
-pub use backup::{Snapshot, SnapshotError};
-pub use open::{
-    Config, FILE, LOG_FILES, OpenError, SCRATCH_PREFIX, Unlock, forget, lock, open, remove_scratch,
-};
-pub use write::{Applied, Decision, Told, WriteError};
+pub use backup::{SCRATCH_PREFIX, Snapshot, SnapshotError, remove_scratch};
+pub use open::{Config, FILE, LOG_FILES, OpenError, Unlock, forget, lock, open};
+pub use write::{Applied, Decision, LockChange, Told, WriteError};
 
 use crate::domain::actor::Actor;
 use crate::domain::audit::Note;
@@ -303,45 +301,25 @@ impl Store {
     /// The store fails.
     pub async fn relock(&self, lock: UnlockKey) -> Result<(), WriteError> {
         let _alone = self.inner.rotation.lock().await;
-        self.change_keys(write::KeyWork::Relock(lock)).await.map(|_| ())
+        self.change_keys(write::KeyWork::Lock(LockChange::Replace(lock))).await.map(|_| ())
     }
 
-    /// As [`Store::write_noted`]; if the decision changes anything, the ring is sealed under another
-    /// lock key in the same write.
+    /// As [`Store::write_noted`]; if the decision changes anything, what opens the ring is changed in the
+    /// same write.
     ///
     /// # Errors
     /// As [`Store::write`].
-    pub async fn write_and_relock<F>(
+    pub async fn write_and_lock<F>(
         &self,
         decide: F,
         note: Note,
-        lock: UnlockKey,
+        lock: LockChange,
     ) -> Result<Applied, WriteError>
     where
         F: FnOnce(&View, Stamp) -> Result<Vec<Change>, Refusal> + Send + 'static,
     {
         let _alone = self.inner.rotation.lock().await;
-        let keys = Some(write::KeyWork::Relock(lock));
-        write::submit_noted(&self.inner.queue, Box::new(decide), note, keys).await
-    }
-
-    /// As [`Store::write_noted`]; if the decision changes anything, another lock key opens the ring as
-    /// well from then on, until the ring is sealed under another one.
-    ///
-    /// # Errors
-    /// As [`Store::write`].
-    pub async fn write_and_offer<F>(
-        &self,
-        decide: F,
-        note: Note,
-        lock: UnlockKey,
-    ) -> Result<Applied, WriteError>
-    where
-        F: FnOnce(&View, Stamp) -> Result<Vec<Change>, Refusal> + Send + 'static,
-    {
-        let _alone = self.inner.rotation.lock().await;
-        let keys = Some(write::KeyWork::Offer(lock));
-        write::submit_noted(&self.inner.queue, Box::new(decide), note, keys).await
+        write::submit_noted(&self.inner.queue, Box::new(decide), note, Some(lock)).await
     }
 
     /// The key of the first provider that has one. May take as long as a provider does.

@@ -38,9 +38,6 @@ pub const FILE: &str = "purser.db";
 /// What the database keeps beside it while it is open, and after a crash.
 pub const LOG_FILES: [&str; 2] = ["purser.db-wal", "purser.db-shm"];
 
-/// How the names of files begin that are only there while a backup is made, and after a crash.
-pub const SCRATCH_PREFIX: &str = ".purser-scratch-";
-
 /// Where the store lies.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -192,19 +189,6 @@ pub fn forget(config: &Config) -> Result<(), OpenError> {
         }
     }
     Ok(())
-}
-
-/// Removes what a backup left that was being made when its process was killed: a copy of the store, as
-/// sealed as it is. For a process that has the directory for itself.
-pub fn remove_scratch(data_dir: &Path) {
-    let entries = std::fs::read_dir(data_dir).into_iter().flatten().flatten();
-    for entry in entries {
-        if entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX)
-            && let Err(error) = std::fs::remove_file(entry.path())
-        {
-            tracing::warn!(%error, path = %entry.path().display(), "a leftover stays");
-        }
-    }
 }
 
 /// Takes the directory for this process alone, for as long as the file is open.

@@ -46,8 +46,8 @@ pub(super) struct Proposal {
 enum Work {
     Decide(Decision),
     Keys(KeyWork),
-    /// The keys are for a decision that changes something.
-    DecideWithKeys(Decision, KeyWork),
+    /// The change of the lock is for a decision that changes something.
+    DecideAndLock(Decision, LockChange),
     /// Records that go with no change.
     Notes(Vec<Told>),
     /// Records before this one are dropped, and the hash of the last of them is kept.
@@ -70,9 +70,15 @@ pub(super) enum KeyWork {
     Reseal,
     /// Drop the old ones, which nothing needs any more.
     DropOld,
-    /// Seal the ring under another lock key.
-    Relock(UnlockKey),
-    /// Have another lock key open the ring as well.
+    /// Change what opens the ring.
+    Lock(LockChange),
+}
+
+/// What opens the ring from now on.
+pub enum LockChange {
+    /// Another lock key, and no other.
+    Replace(UnlockKey),
+    /// Another lock key as well, until the next change.
     Offer(UnlockKey),
 }
 
@@ -123,10 +129,10 @@ pub(super) async fn submit_noted(
     queue: &mpsc::Sender<Proposal>,
     decide: Decision,
     note: Note,
-    keys: Option<KeyWork>,
+    lock: Option<LockChange>,
 ) -> Result<Applied, WriteError> {
-    let work = match keys {
-        Some(keys) => Work::DecideWithKeys(decide, keys),
+    let work = match lock {
+        Some(lock) => Work::DecideAndLock(decide, lock),
         None => Work::Decide(decide),
     };
     propose(queue, work, Some(note)).await
@@ -312,9 +318,9 @@ impl Decider {
             }
             Work::Decide(decide) => self.decide(decide),
             Work::Keys(work) => self.work_on_keys(work),
-            Work::DecideWithKeys(decide, keys) => match self.decide(decide) {
+            Work::DecideAndLock(decide, lock) => match self.decide(decide) {
                 Ok(applied) if !applied.changed.is_empty() => {
-                    self.work_on_keys(keys).map(|_| applied)
+                    self.work_on_keys(KeyWork::Lock(lock)).map(|_| applied)
                 }
                 decided => decided,
             },
@@ -342,11 +348,11 @@ impl Decider {
                 self.change_keys(Keyring::drop_old);
                 0
             }
-            KeyWork::Offer(lock) => {
+            KeyWork::Lock(LockChange::Offer(lock)) => {
                 self.change_keys(|ring| ring.offer(&lock, now, &*entropy));
                 0
             }
-            KeyWork::Relock(lock) => {
+            KeyWork::Lock(LockChange::Replace(lock)) => {
                 self.change_keys(|ring| ring.relock(lock, &*entropy));
                 0
             }
