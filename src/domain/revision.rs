@@ -170,11 +170,9 @@ pub fn choose_alike(one: &ServiceSpec, other: &ServiceSpec) -> bool {
         let pins = [Owner::SECRET_PINS, Owner::CONFIG_PINS];
         label == ROTATE_LABEL || pins.iter().any(|prefix| label.starts_with(prefix))
     };
-    let of = |spec: &'_ ServiceSpec| -> Vec<(String, String)> {
-        let labels = spec.labels.iter().filter(|(label, _)| chooses(label));
-        labels.map(|(label, text)| (label.clone(), text.clone())).collect()
-    };
-    of(one) == of(other)
+    let [one, other] =
+        [one, other].map(|spec| spec.labels.iter().filter(|(label, _)| chooses(label)));
+    one.eq(other)
 }
 
 /// The revision of something that these numbers say.

@@ -176,6 +176,11 @@ impl Task {
         self.node_id.filter(|_| self.is_wanted() && self.holds_place())
     }
 
+    /// True while it has not ended, and for what it was granted.
+    pub fn holds(&self, key: Key) -> bool {
+        !self.status.state.is_terminal() && self.grants().any(|grant| grant == key)
+    }
+
     /// The secrets and configs that its container is granted. An id that is none is left out.
     pub fn grants(&self) -> impl Iterator<Item = Key> {
         self.spec.container_spec.iter().flat_map(|container| {

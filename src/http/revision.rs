@@ -2,7 +2,6 @@
 //! under a name. No value is in any of these answers.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -16,7 +15,6 @@ use crate::domain::change::Object;
 use crate::domain::id::{NodeId, ServiceId, TaskId};
 use crate::domain::revision::{Follows, Owner, Revisions, number_of};
 use crate::domain::service::Service;
-use crate::domain::task::Task;
 use crate::domain::task_state::TaskState;
 use crate::domain::time::Timestamp;
 use crate::domain::view::View;
@@ -130,19 +128,12 @@ impl Found<'_> {
     fn consumers(&self, view: &View, access: &Access) -> Response<Body> {
         let key = self.owner.key();
         let mut consumers: BTreeMap<ServiceId, ConsumerAnswer> = BTreeMap::new();
-        let services: Vec<_> = match self.owner {
-            Owner::Secret(id) => view.services_of_secret(id).collect(),
-            Owner::Config(id) => view.services_of_config(id).collect(),
-        };
-        for service in services {
+        for service in view.services_of(self.owner) {
             if access.sees(|| Object::Service(service.clone())) {
                 consumers.insert(service.id, self.consumer(service));
             }
         }
-        let holds = |task: &&Arc<Task>| {
-            !task.status.state.is_terminal() && task.grants().any(|grant| grant == key)
-        };
-        for task in view.tasks().filter(holds) {
+        for task in view.tasks().filter(|task| task.holds(key)) {
             let Some(service_id) = task.service_id else { continue };
             if !access.sees(|| Object::Task(task.clone())) {
                 continue;

@@ -24,7 +24,7 @@ use crate::domain::name::NameKey;
 use crate::domain::network::Network;
 use crate::domain::node::Node;
 use crate::domain::refusal::Refusal;
-use crate::domain::revision::Revision;
+use crate::domain::revision::{Owner, Revision};
 use crate::domain::secret::Secret;
 use crate::domain::service::Service;
 use crate::domain::task::Task;
@@ -253,6 +253,14 @@ impl View {
             .range((id, ServiceId::LOWEST)..)
             .take_while(move |(config, _)| *config == id)
             .filter_map(|(_, service)| self.services.get(service))
+    }
+
+    /// The services whose current spec references a secret or config.
+    pub fn services_of(&self, owner: Owner) -> Box<dyn Iterator<Item = &Arc<Service>> + '_> {
+        match owner {
+            Owner::Secret(id) => Box::new(self.services_of_secret(id)),
+            Owner::Config(id) => Box::new(self.services_of_config(id)),
+        }
     }
 
     /// The services whose current spec is attached to a network.

@@ -3,7 +3,6 @@
 //! updated with the spec that it has.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::payload::{check_labels_only, is_same};
 use crate::domain::change::{Change, Key};
@@ -17,7 +16,6 @@ use crate::domain::revision::{
 };
 use crate::domain::secret::Fingerprint;
 use crate::domain::service::{Service, ServiceSpec, UpdateState};
-use crate::domain::task::Task;
 use crate::domain::view::View;
 use crate::plan::Context;
 
@@ -75,7 +73,8 @@ pub(super) fn update(
     let mut next = add(stored, value.id, payload, ctx);
     drop_old(view, stored, &mut next)?;
     let number = next.revisions.current;
-    let services: Vec<_> = users(view, stored.owner)
+    let services: Vec<_> = view
+        .services_of(stored.owner)
         .filter(|user| Follows::of(user, stored.owner, stored.name) == Follows::Automatic)
         .filter(|user| !is_paused(user))
         .map(|service| rotated(service, stored.owner, number, ctx))
@@ -138,26 +137,14 @@ fn drop_old(view: &View, stored: &Stored<'_>, next: &mut Next) -> Result<(), Ref
 fn in_use(view: &View, owner: Owner) -> BTreeSet<u64> {
     let key = owner.key();
     let of = |numbers: &Numbers| number_of(numbers, key.id());
-    let now = users(view, owner).map(|service| of(&service.revisions));
+    let now = view.services_of(owner).map(|service| of(&service.revisions));
     let before = view.services().filter_map(|service| {
         let spec = service.previous_spec.as_ref()?;
         let grants_it = grants(view, spec).any(|(granted, ..)| granted == owner);
         grants_it.then(|| of(&service.previous_revisions))
     });
-    let started = view.tasks().filter(|task| holds(task, key)).map(|task| of(&task.revisions));
+    let started = view.tasks().filter(|task| task.holds(key)).map(|task| of(&task.revisions));
     now.chain(before).chain(started).collect()
-}
-
-/// True for a task that has not ended and was granted this.
-fn holds(task: &Task, key: Key) -> bool {
-    !task.status.state.is_terminal() && task.grants().any(|grant| grant == key)
-}
-
-fn users(view: &View, owner: Owner) -> Box<dyn Iterator<Item = &Arc<Service>> + '_> {
-    match owner {
-        Owner::Secret(id) => Box::new(view.services_of_secret(id)),
-        Owner::Config(id) => Box::new(view.services_of_config(id)),
-    }
 }
 
 /// True for a service whose rollout waits for a person: what that person does takes the new value along.
