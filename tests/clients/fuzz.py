@@ -66,7 +66,8 @@ def ask(path, body=None):
 
 def stock(kind, draw):
     """A new object of a kind; nothing when it cannot be made."""
-    body = {"Name": f"{kind}{draw.randrange(1000)}", "Labels": {"a": "b"}}
+    # One that was made before may be in use by now, and is not made again.
+    body = {"Name": f"{kind}{draw.randrange(10**6)}", "Labels": {"a": "b"}}
     if kind in ("secrets", "configs"):
         body["Data"] = "eA=="
     elif kind == "services":
@@ -147,6 +148,8 @@ def plausible(case, body, known, draw):
         body["Availability"] = draw.choice(["active", "pause", "drain"])
     elif case.path == "/swarm/update":
         body["Name"] = "default"
+    elif case.path == "/purser/backup":
+        body = {"passphrase": draw.choice(["twelve letters", "", "short"])}
     elif case.path == "/swarm/init":
         body = {"ListenAddr": os.environ["FUZZ_DOOR"], "AdvertiseAddr": os.environ["FUZZ_DOOR"]}
         body["ForceNewCluster"] = draw.random() < 0.8
@@ -211,7 +214,8 @@ def tame(value):
 @schemathesis.hook
 def before_call(context, case, **kwargs):
     # The same request is always changed in the same way.
-    draw = random.Random(f"{SEED} {case.method} {case.path} {case.query!r} {case.body!r}")
+    drawn = (case.method, case.path, case.path_parameters, case.query, case.body)
+    draw = random.Random(f"{SEED} {drawn!r}")
     if not isinstance(case.query, dict):
         case.query = {}
     if draw.random() < AIMED:
