@@ -19,6 +19,7 @@ pub mod secret;
 
 pub mod age;
 mod cipher;
+pub mod command;
 pub mod envelope;
 pub mod hex;
 pub mod keyring;

@@ -1,13 +1,10 @@
 //! What a command prints. It stands for whatever keeps keys: a KMS, a TPM, a password manager.
 
-use std::io::Read as _;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::process::Command;
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use super::{UnlockError, UnlockKey, file};
+use crate::seal::command;
 
 /// How long a command may take. One that asks something far away may have to wait for it.
 const TIME_MAX: Duration = Duration::from_secs(60);
@@ -18,31 +15,9 @@ const OUTPUT_MAX: u64 = 256;
 pub(super) fn key(words: &[String]) -> Result<UnlockKey, UnlockError> {
     let failed = |why: String| UnlockError::Command { command: words.join(" "), why };
     let (program, arguments) = words.split_first().ok_or_else(|| failed("is empty".into()))?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| failed(format!("cannot be run: {error}")))?;
-    let output = child.stdout.take().ok_or_else(|| failed("has no output".into()))?;
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(256));
-        let read = output.take(OUTPUT_MAX).read_to_end(&mut bytes).map(|_| bytes);
-        // Who waited may have given up.
-        let _ = sender.send(read);
-    });
-    let Ok(read) = receiver.recv_timeout(TIME_MAX) else {
-        let _ = child.kill();
-        let _ = child.wait();
-        return Err(failed(format!("printed no key within {} seconds", TIME_MAX.as_secs())));
-    };
-    let bytes = read.map_err(|error| failed(format!("cannot be read: {error}")))?;
-    let status = child.wait().map_err(|error| failed(format!("cannot be awaited: {error}")))?;
-    if !status.success() {
-        return Err(failed(format!("ended with {status}")));
-    }
-    file::from_output(&bytes).ok_or_else(|| {
+    let mut command = Command::new(program);
+    let printed = command::output(command.args(arguments), TIME_MAX, OUTPUT_MAX);
+    file::from_output(&printed.map_err(failed)?).ok_or_else(|| {
         failed("printed something else than 64 hexadecimal digits or 32 bytes".into())
     })
 }
