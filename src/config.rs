@@ -1,12 +1,14 @@
 //! Configuration: flags, then `PURSER_*` in the environment, then a TOML file, then defaults, in
 //! this order of strength, become the structs that the rooms declare.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::domain::revision::REVISIONS_KEPT;
 use crate::{http, store};
 
 /// Where the host's engine is looked for when nothing is said.
@@ -76,6 +78,18 @@ pub struct Options {
     /// secrets and configs under the same name, in Swarm's words [default: extended]
     #[arg(long, env = "PURSER_COMPAT", value_name = "HOW")]
     pub compat: Option<Compat>,
+    /// Versions of a secret or config that nothing uses and that are kept all the same, the newest of them
+    /// [default: 10]
+    #[arg(long, env = "PURSER_KEEP_VERSIONS", value_name = "N")]
+    pub keep_versions: Option<usize>,
+    /// Days after which a version that nothing uses is dropped, even one of those; 0 for never [default: 0]
+    #[arg(long, env = "PURSER_KEEP_VERSIONS_DAYS", value_name = "DAYS")]
+    pub keep_versions_days: Option<u64>,
+    /// A command that supplies values of secrets with the driver `exec`; may be given several times. What it
+    /// prints is the value
+    #[arg(long, env = "PURSER_SECRET_COMMAND", value_name = "NAME=COMMAND", value_delimiter = ';')]
+    #[serde(default)]
+    pub secret_command: Vec<String>,
     /// Configuration file, TOML, with these options as keys [root: /etc/purser/purser.toml if it
     /// exists]
     #[arg(long, env = "PURSER_CONFIG", value_name = "PATH")]
@@ -108,6 +122,8 @@ pub struct Config {
     pub upkeep: Upkeep,
     /// What is done where Swarm's API could do more.
     pub compat: Compat,
+    /// The commands that supply secrets, by name.
+    pub secret_commands: BTreeMap<String, Vec<String>>,
     /// What is logged.
     pub log: String,
     /// Worker threads.
@@ -127,6 +143,10 @@ pub struct Upkeep {
     pub audit_log: bool,
     /// How long a node may renew its certificate after that has ended.
     pub expired_grace: Duration,
+    /// Versions that nothing uses and that are kept, the newest of them.
+    pub keep_versions: usize,
+    /// Days after which one of these is dropped as well; `None` for never.
+    pub keep_versions_days: Option<u64>,
 }
 
 /// What is done where Swarm's API could do more than Swarm does.
@@ -181,6 +201,9 @@ pub enum ConfigError {
     /// TLS for an address that is not given.
     #[error("TLS of the API needs an address: say where with --api-addr")]
     TlsWithoutAddr,
+    /// What supplies secrets.
+    #[error("--secret-command takes NAME=COMMAND, not {0}")]
+    SecretCommand(String),
     /// There is no home to put things in.
     #[error("{0} is not set; say where with {1}")]
     NoHome(&'static str, &'static str),
@@ -227,6 +250,7 @@ impl Options {
             unlock_key_file,
             policy: options.policy,
             compat: options.compat.unwrap_or_default(),
+            secret_commands: secret_commands(&options.secret_command)?,
             upkeep: Upkeep {
                 key_life_days: Some(options.key_rotation_days.unwrap_or(KEY_LIFE_DAYS))
                     .filter(|days| *days > 0),
@@ -236,6 +260,8 @@ impl Options {
                 expired_grace: Duration::from_secs(
                     3600 * options.expired_grace_hours.unwrap_or(EXPIRED_GRACE_HOURS).min(2160),
                 ),
+                keep_versions: options.keep_versions.unwrap_or(REVISIONS_KEPT),
+                keep_versions_days: options.keep_versions_days.filter(|days| *days > 0),
             },
             log: options.log.unwrap_or_else(|| "info".to_owned()),
             threads: options.threads.filter(|threads| *threads > 0),
@@ -277,11 +303,27 @@ impl Options {
             audit_log: self.audit_log.or(file.audit_log),
             expired_grace_hours: self.expired_grace_hours.or(file.expired_grace_hours),
             compat: self.compat.or(file.compat),
+            keep_versions: self.keep_versions.or(file.keep_versions),
+            keep_versions_days: self.keep_versions_days.or(file.keep_versions_days),
+            secret_command: match self.secret_command.is_empty() {
+                true => file.secret_command,
+                false => self.secret_command,
+            },
             config: self.config,
             log: self.log.or(file.log),
             threads: self.threads.or(file.threads),
         })
     }
+}
+
+fn secret_commands(options: &[String]) -> Result<BTreeMap<String, Vec<String>>, ConfigError> {
+    let read = |text: &String| {
+        let (name, command) = text.split_once('=')?;
+        let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+        (!name.is_empty() && !words.is_empty()).then(|| (name.to_owned(), words))
+    };
+    let refused = |text: &String| ConfigError::SecretCommand(text.clone());
+    options.iter().map(|text| read(text).ok_or_else(|| refused(text))).collect()
 }
 
 /// The credential that a service manager may give, and the file.
@@ -360,6 +402,16 @@ mod tests {
         assert_eq!(engine_socket("unix:///x").ok(), Some(Some("/x".into())));
         for bad in ["unix://x", "tcp://127.0.0.1:2375", "/x", ""] {
             assert!(engine_socket(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn commands_have_a_name_and_words() {
+        let read = |text: &str| secret_commands(&[text.to_owned()]).ok();
+        let words = vec!["/bin/vault-get".to_owned(), "a=b".to_owned()];
+        assert_eq!(read("vault=/bin/vault-get  a=b"), Some([("vault".into(), words)].into()));
+        for bad in ["", "vault", "vault=", "vault= ", "=/bin/true"] {
+            assert_eq!(read(bad), None, "{bad}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! What stands behind the doors: a store and its manager, or, while users have it locked, what stands
 //! for them until one of them gives the key.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, RwLock};
 
 use anyhow::Context as _;
@@ -32,6 +33,7 @@ pub(super) struct Cores {
     config: store::Config,
     upkeep: Upkeep,
     compat: Compat,
+    secret_commands: BTreeMap<String, Vec<String>>,
     policy: RwLock<Policy>,
     providers: Arc<Providers>,
     clock: Arc<dyn Clock>,
@@ -66,6 +68,7 @@ impl Cores {
             config: config.store.clone(),
             upkeep: config.upkeep.clone(),
             compat: config.compat,
+            secret_commands: config.secret_commands.clone(),
             policy: RwLock::new(policy.clone()),
             providers: providers.clone(),
             clock,
@@ -113,6 +116,8 @@ impl Cores {
         manager.set_policy(self.policy.read().expect(WHOLE).clone());
         manager.set_expired_grace(self.upkeep.expired_grace);
         manager.set_strict(self.compat == Compat::Strict);
+        manager.set_kept_values(self.upkeep.keep_versions);
+        manager.set_commands(self.secret_commands.clone());
         if let Err(error) = manager.start().await {
             store_stop.cancel();
             let _ = writer.await;

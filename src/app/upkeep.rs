@@ -1,5 +1,5 @@
 //! What has to be done again and again for a store that is open: keys rotated by age, old records of
-//! the audit dropped, and new ones handed on.
+//! the audit and old versions of secrets dropped, and new records handed on.
 
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -21,6 +21,7 @@ const FILE_PAUSE: Duration = Duration::from_secs(10);
 const LINE_MAX: u64 = 64 * 1024;
 
 const DAY_SECONDS: u64 = 24 * 3600;
+const NANOS: i64 = 1_000_000_000;
 
 /// Looks after keys and audit, until `stop`.
 pub(super) async fn look_after(manager: Manager, upkeep: Upkeep, stop: CancellationToken) {
@@ -40,6 +41,13 @@ pub(super) async fn look_after(manager: Manager, upkeep: Upkeep, stop: Cancellat
         if let Err(error) = store.trim_audit(upkeep.audit_keep).await {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "old records of the audit could not be dropped");
+        }
+        if let Some(days) = upkeep.keep_versions_days {
+            let nanos =
+                i64::try_from(days * DAY_SECONDS).map_or(i64::MAX, |s| s.saturating_mul(NANOS));
+            if let Err(error) = manager.prune_old(nanos).await {
+                tracing::warn!(%error, "old versions of secrets and configs could not be dropped");
+            }
         }
         tokio::select! {
             () = stop.cancelled() => return,

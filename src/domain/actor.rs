@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use super::forecast::Forecast;
 use super::id::NodeId;
 
 /// Who asks.
@@ -49,6 +50,8 @@ pub struct Caller {
     request: u64,
     /// Set once the audit will tell of the request.
     is_told: Arc<AtomicBool>,
+    /// Of a request that is only tried: what it would change, once that is known.
+    trial: Option<Arc<OnceLock<Forecast>>>,
 }
 
 impl Caller {
@@ -59,7 +62,22 @@ impl Caller {
 
     /// The same client with a request of this number.
     pub fn with_request(&self, request: u64) -> Caller {
-        Caller { connection: self.connection.clone(), request, is_told: Arc::default() }
+        Caller {
+            connection: self.connection.clone(),
+            request,
+            is_told: Arc::default(),
+            trial: None,
+        }
+    }
+
+    /// The same request, to be tried only: nothing is changed.
+    pub fn trying(self) -> Caller {
+        Caller { trial: Some(Arc::default()), ..self }
+    }
+
+    /// What a request that is only tried would change, once that is known; `None` for one that is meant.
+    pub fn trial(&self) -> Option<&OnceLock<Forecast>> {
+        self.trial.as_deref()
     }
 
     /// Whom the connection shows it to be.

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::actor::Actor;
-use super::change::Key;
+use super::change::{Changed, Key, Object};
 use super::json::is_zero;
 use super::secret::Fingerprint;
 use super::time::Timestamp;
@@ -56,6 +56,40 @@ impl Note {
         self.detail = detail.into();
         self
     }
+}
+
+/// What is told of the values of a secret or config that a write changed: which version is the current one
+/// now, and which were dropped. Nothing when none of that is so.
+pub fn values_told(changed: &[Changed]) -> String {
+    let mut told = Vec::new();
+    for item in changed {
+        let [old, new] = [&item.old, &item.new].map(|object| match object {
+            Some(Object::Secret(secret)) => Some(&secret.revisions),
+            Some(Object::Config(config)) => Some(&config.revisions),
+            _ => None,
+        });
+        let (Some(old), Some(new)) = (old, new) else { continue };
+        if old.current != new.current {
+            told.push(format!("version {}", new.current));
+        }
+        told.extend(old.without(new).iter().map(|number| format!("version {number} dropped")));
+    }
+    told.join(", ")
+}
+
+/// What is told of services whose rollouts began, turned back, stopped or ended by a write of the manager's.
+pub fn rollouts_told(changed: &[Changed]) -> impl Iterator<Item = Note> {
+    changed.iter().filter_map(|item| {
+        let (Some(Object::Service(old)), Some(Object::Service(new))) = (&item.old, &item.new)
+        else {
+            return None;
+        };
+        let status = new.update_status.as_ref()?;
+        let before = old.update_status.as_ref().map(|status| status.state);
+        let note = Note::new(Actor::Manager, "service rollout").about(item.key);
+        let told = format!("{}: {}", status.state, status.message);
+        (before != Some(status.state)).then(|| note.with(told))
+    })
 }
 
 /// How a request came out.

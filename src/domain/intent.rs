@@ -11,6 +11,7 @@ use super::id::{ConfigId, NetworkId, NodeId, RevisionId, SecretId, ServiceId, Ta
 use super::meta::Version;
 use super::network::NetworkSpec;
 use super::node::{Availability, Node, NodeDescription, NodeSpec};
+use super::revision::{Keep, Owner};
 use super::secret::{Fingerprint, SecretSpec};
 use super::service::{RegistryAuth, ServiceSpec};
 use super::task::TaskStatus;
@@ -46,6 +47,22 @@ pub enum Intent {
     RemoveSecret {
         /// Which.
         id: SecretId,
+    },
+    /// Clients; the value is kept, and the version the stored one.
+    ChooseRevision {
+        /// Of which secret or config.
+        owner: Owner,
+        /// The version of that which the client saw.
+        version: Version,
+        /// The number of the value; the one before the present one when absent.
+        number: Option<u64>,
+    },
+    /// Clients, and the manager as time goes by: drops values that nothing uses.
+    PruneRevisions {
+        /// Of which secret or config.
+        owner: Owner,
+        /// Which of them stay.
+        keep: Keep,
     },
     /// Clients; the name is free and well formed.
     CreateConfig {
@@ -296,6 +313,10 @@ pub struct NewValue {
     pub payload: Option<SealedPayload>,
     /// Its length in bytes, before sealing.
     pub payload_len: usize,
+    /// True for one that the secret's driver made.
+    pub is_supplied: bool,
+    /// Which values stay that nothing uses then.
+    pub keep: Keep,
 }
 
 /// Where registry credentials of an update come from when none are sent.
@@ -338,6 +359,7 @@ impl Intent {
                 | Intent::RotateNetworkKeys
                 | Intent::ProvideNetworks
                 | Intent::FinishRootRotation
+                | Intent::PruneRevisions { .. }
         );
         let detail = match self {
             Intent::LoseNodes { nodes } => {
@@ -365,6 +387,9 @@ impl Intent {
             Intent::UpdateService { id, .. }
             | Intent::RollBackService { id, .. }
             | Intent::RemoveService { id } => Key::Service(*id),
+            Intent::ChooseRevision { owner, .. } | Intent::PruneRevisions { owner, .. } => {
+                owner.key()
+            }
             Intent::RemoveNetwork { id } => Key::Network(*id),
             Intent::UpdateNode { id, .. }
             | Intent::RemoveNode { id, .. }
@@ -392,8 +417,13 @@ impl Intent {
     pub fn word(&self) -> &'static str {
         match self {
             Intent::CreateSecret { .. } => "secret create",
+            Intent::UpdateSecret { value: Some(value), .. } if value.is_supplied => "secret rotate",
             Intent::UpdateSecret { .. } => "secret update",
             Intent::RemoveSecret { .. } => "secret remove",
+            Intent::ChooseRevision { owner: Owner::Secret(_), .. } => "secret rollback",
+            Intent::ChooseRevision { owner: Owner::Config(_), .. } => "config rollback",
+            Intent::PruneRevisions { owner: Owner::Secret(_), .. } => "secret prune",
+            Intent::PruneRevisions { owner: Owner::Config(_), .. } => "config prune",
             Intent::CreateConfig { .. } => "config create",
             Intent::UpdateConfig { .. } => "config update",
             Intent::RemoveConfig { .. } => "config remove",

@@ -33,6 +33,7 @@ pub mod network_keys;
 pub mod node;
 pub mod secret;
 pub mod service;
+pub mod supply;
 pub mod task;
 pub mod task_state;
 
@@ -41,6 +42,7 @@ pub mod audit;
 pub mod change;
 pub mod constraint;
 pub mod filter;
+pub mod forecast;
 pub mod image;
 pub mod intent;
 pub mod log;

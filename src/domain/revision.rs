@@ -19,7 +19,7 @@ use super::time::{Nanoseconds, Timestamp};
 /// How long a rollout of new values waits for more of them, and for an update of the service itself: a
 /// deployment of several is one rollout.
 pub const GATHER_TIME: Nanoseconds = 2_000_000_000;
-/// Revisions that are kept, besides those in use.
+/// Revisions that are kept besides those in use, unless the operator says otherwise.
 pub const REVISIONS_KEPT: usize = 10;
 /// Revisions that there may be, in use or not.
 pub const REVISIONS_MAX: usize = 100;
@@ -42,6 +42,21 @@ pub struct Revision {
     pub owner: Owner,
     /// Its number.
     pub number: u64,
+}
+
+/// Which of the values that nothing uses are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// So many of the newest.
+    pub newest: usize,
+    /// And all that were the current one within this time.
+    pub unused_for: Nanoseconds,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Keep { newest: REVISIONS_KEPT, unused_for: 0 }
+    }
 }
 
 /// What has values.
@@ -84,6 +99,9 @@ pub struct Known {
     pub fingerprint: Fingerprint,
     /// When it was given.
     pub made_at: Timestamp,
+    /// When another one became the current one in its place; absent while it is that, and when it never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_at: Option<Timestamp>,
     /// What it lies with; absent for the first, which lies with the secret or config.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lies_with: Option<RevisionId>,
@@ -117,6 +135,31 @@ impl Revisions {
         }
         let known = self.known.iter().find(|known| known.number == number)?;
         Some(known.lies_with.map_or_else(|| owner.key(), Key::Revision))
+    }
+
+    /// The one that was the current one before the present one.
+    pub fn before_current(&self) -> Option<&Known> {
+        let others = self.known.iter().filter(|known| known.number != self.current);
+        others.max_by_key(|known| (known.left_at, known.number))
+    }
+
+    /// The numbers of these that others do not have.
+    pub fn without(&self, others: &Revisions) -> Vec<u64> {
+        let is_kept = |number| others.known.iter().any(|known| known.number == number);
+        let numbers = self.known.iter().map(|known| known.number);
+        numbers.filter(|number| !is_kept(*number)).collect()
+    }
+
+    /// Makes the value of this number the current one.
+    pub fn choose(&mut self, number: u64, now: Timestamp) {
+        for known in &mut self.known {
+            if known.number == number {
+                known.left_at = None;
+            } else if known.number == self.current {
+                known.left_at = Some(now);
+            }
+        }
+        self.current = number;
     }
 
     /// The number of the next one.

@@ -13,6 +13,7 @@ use super::id::SecretId;
 use super::json::is_zero;
 use super::meta::Meta;
 use super::revision::Revisions;
+use super::time::Timestamp;
 
 /// The largest secret payload, in bytes.
 pub const SECRET_LEN_MAX: usize = 511_999;
@@ -34,6 +35,13 @@ pub struct Secret {
     /// How the API shows it, once it was asked for.
     #[serde(skip)]
     pub shown: Shown,
+}
+
+impl Secret {
+    /// When its newest value was made.
+    pub fn newest_value_at(&self) -> Timestamp {
+        self.revisions.known.last().map_or(self.meta.created_at, |known| known.made_at)
+    }
 }
 
 /// The text in which an object is shown, kept beside it: a list of thousands is then copied and not

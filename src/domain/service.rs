@@ -78,6 +78,12 @@ impl Service {
         self.rollout_at.is_some_and(|at| now < at && at <= now.plus(GATHER_TIME))
     }
 
+    /// True while its rollout waits for a person: what that person does takes new values along.
+    pub fn is_paused(&self) -> bool {
+        let state = self.update_status.as_ref().map(|status| status.state);
+        matches!(state, Some(UpdateState::Paused | UpdateState::RollbackPaused))
+    }
+
     /// True while the last rollout has not come to an end that it could be left at: what is there now is
     /// not what to go back to.
     pub fn is_unproven(&self, now: Timestamp) -> bool {

@@ -73,6 +73,27 @@ impl Timestamp {
     }
 }
 
+/// Reads a span as people write it: `30d`, `12h`, `90m`, `45s`, `2w`, and several of them together.
+pub fn parse_span(text: &str) -> Option<Nanoseconds> {
+    let mut rest = text;
+    let mut nanos: Nanoseconds = 0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let count: Nanoseconds = rest[..digits].parse().ok()?;
+        let seconds = match rest.as_bytes()[digits] {
+            b's' => 1,
+            b'm' => 60,
+            b'h' => 3_600,
+            b'd' => 86_400,
+            b'w' => 604_800,
+            _ => return None,
+        };
+        nanos = nanos.checked_add(count.checked_mul(seconds)?.checked_mul(1_000_000_000)?)?;
+        rest = &rest[digits + 1..];
+    }
+    (!text.is_empty()).then_some(nanos)
+}
+
 impl Default for Timestamp {
     fn default() -> Self {
         Self::ZERO
@@ -155,6 +176,17 @@ impl<'de> Deserialize<'de> for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_read_as_people_write_them() {
+        let seconds = |text| parse_span(text).map(|nanos| nanos / 1_000_000_000);
+        assert_eq!(seconds("30d"), Some(2_592_000));
+        assert_eq!(seconds("1h30m"), Some(5_400));
+        assert_eq!([seconds("45s"), seconds("2w")], [Some(45), Some(1_209_600)]);
+        for bad in ["", "5", "h", "5x", "-5s", "1.5h", "5 s", "99999999999w", "5\u{e4}"] {
+            assert_eq!(parse_span(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn times_are_written_as_the_engine_writes_them() {

@@ -12,7 +12,7 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::context::{Access, Api, ApiInner, Asker, Wanted};
+use super::context::{Access, Api, ApiInner, Proposer, Wanted};
 use super::decode;
 use super::error::{ErrorResponse, Failure, empty, json};
 use super::query::Query;
@@ -170,7 +170,7 @@ async fn answer(api: &ApiInner, config: &Config) -> Result<Option<ConfigAnswer>,
     responses((status = 201, body = IdResponse), (status = 400, body = ErrorResponse), (status = 409, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn create(
     State(api): State<Api>,
-    Asker(actor): Asker,
+    Proposer(actor): Proposer,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let body: ConfigBody = decode::body(request).await?;
@@ -207,7 +207,7 @@ pub(super) async fn inspect(
     responses((status = 200), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn update(
     State(api): State<Api>,
-    Asker(actor): Asker,
+    Proposer(actor): Proposer,
     Wanted(wanted): Wanted,
     query: Query,
     request: Request<Body>,
@@ -228,7 +228,7 @@ pub(super) async fn update(
     responses((status = 204), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn remove(
     State(api): State<Api>,
-    Asker(actor): Asker,
+    Proposer(actor): Proposer,
     Wanted(wanted): Wanted,
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();

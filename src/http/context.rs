@@ -77,14 +77,40 @@ impl<S: Sync> FromRequestParts<S> for Wanted {
     }
 }
 
-/// Who asks, as the connection shows it.
+/// Who asks, as the connection shows it, for something that cannot be tried: a request with `dryRun` is
+/// refused, as it does more than to write what was decided.
 pub(super) struct Asker(pub Actor);
 
 impl<S: Sync> FromRequestParts<S> for Asker {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Asker, Failure> {
+        let caller: Caller = parts.extensions.get().cloned().unwrap_or_default();
+        check_meant(&caller)?;
+        Ok(Asker(Actor::Client(caller)))
+    }
+}
+
+/// Refuses a request that is only to be tried, where that cannot be.
+///
+/// # Errors
+/// It is one.
+pub(super) fn check_meant(caller: &Caller) -> Result<(), Failure> {
+    match caller.trial() {
+        None => Ok(()),
+        Some(_) => Err(Failure::invalid("this request cannot be tried with dryRun")),
+    }
+}
+
+/// Who asks, for something that is wholly decided by the intent it comes to, and so can be tried with
+/// `dryRun`.
+pub(super) struct Proposer(pub Actor);
+
+impl<S: Sync> FromRequestParts<S> for Proposer {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Asker, Infallible> {
-        Ok(Asker(Actor::Client(parts.extensions.get().cloned().unwrap_or_default())))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Proposer, Infallible> {
+        Ok(Proposer(Actor::Client(parts.extensions.get().cloned().unwrap_or_default())))
     }
 }
 

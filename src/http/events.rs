@@ -22,6 +22,7 @@ use super::query::Query;
 use crate::domain::change::{Changed, Kind, Object};
 use crate::domain::filter::Filters;
 use crate::domain::node::Node;
+use crate::domain::revision::{Revisions, number_of};
 use crate::domain::service::{ModeKind, Service};
 use crate::domain::time::Timestamp;
 use crate::manager::{Manager, Right, Verb};
@@ -148,6 +149,12 @@ fn event_of(changed: &Changed) -> Option<Event> {
         (Some(Object::Node(old)), Some(Object::Node(new))) => {
             node_attributes(old, new, &mut attributes);
         }
+        (Some(Object::Secret(old)), Some(Object::Secret(new))) => {
+            value_attributes(&old.revisions, &new.revisions, &mut attributes);
+        }
+        (Some(Object::Config(old)), Some(Object::Config(new))) => {
+            value_attributes(&old.revisions, &new.revisions, &mut attributes);
+        }
         _ => {}
     }
     let nanos = i64::try_from(changed.at.unix_nanos()).unwrap_or(0);
@@ -179,6 +186,18 @@ fn service_attributes(old: &Service, new: &Service, attributes: &mut Attributes)
         attributes.insert("replicas.old", before.to_string());
         attributes.insert("replicas.new", after.to_string());
     }
+    if old.revisions != new.revisions {
+        // By the ids of what they are values of.
+        let is_other = |(id, _): &(&String, &u64)| {
+            number_of(&old.revisions, id) != number_of(&new.revisions, id)
+        };
+        let ids = old.revisions.keys().chain(new.revisions.keys());
+        let others: BTreeMap<&String, u64> =
+            ids.map(|id| (id, number_of(&new.revisions, id))).collect();
+        let others = others.iter().map(|(id, number)| (*id, number)).filter(is_other);
+        let texts: Vec<String> = others.map(|(id, number)| format!("{id}={number}")).collect();
+        attributes.insert("versions", texts.join(","));
+    }
     let state = |service: &Service| service.update_status.as_ref().map(|status| status.state);
     if state(old) != state(new) {
         if let Some(state) = state(old) {
@@ -187,6 +206,13 @@ fn service_attributes(old: &Service, new: &Service, attributes: &mut Attributes)
         if let Some(state) = state(new) {
             attributes.insert("updatestate.new", state.to_string());
         }
+    }
+}
+
+/// The number of the value that a secret or config has now, when that is another one.
+fn value_attributes(old: &Revisions, new: &Revisions, attributes: &mut Attributes) {
+    if old.current != new.current {
+        attributes.insert("version", new.current.to_string());
     }
 }
 

@@ -1,5 +1,6 @@
 //! In front of all routes: the version prefix, the checks and headers that every answer has.
 
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
@@ -13,9 +14,10 @@ use tracing::Instrument as _;
 
 use super::client::Client;
 use super::context::{API_MAX, API_MIN, Api, ApiVersion};
-use super::error::{Failure, Why, empty, too_many};
+use super::error::{Failure, Why, empty, json, too_many};
 use super::limits::{Limits, Telling};
 use super::passthrough;
+use super::query::Query;
 use crate::domain::actor::{Actor, Caller};
 use crate::domain::audit::{Note, Outcome};
 use crate::manager::Told;
@@ -35,8 +37,13 @@ impl Front {
         let client: Option<&Client> = request.extensions().get();
         let caller = client.map(Client::caller).cloned().unwrap_or_default().with_request(number);
         let span = span(&request, &caller);
-        request.extensions_mut().insert(caller.clone());
         let is_change = is_change(&request);
+        let is_trial = match is_change {
+            true => Query::parse(request.uri().query().unwrap_or("")).strict_bool("dryRun"),
+            false => Ok(false),
+        };
+        let caller = if matches!(is_trial, Ok(true)) { caller.trying() } else { caller };
+        request.extensions_mut().insert(caller.clone());
         let (method, uri) = (request.method().clone(), request.uri().clone());
         async move {
             if self.limits.is_barred(caller.identity(), Instant::now()) {
@@ -44,7 +51,10 @@ impl Front {
                 self.add_headers(&mut response);
                 return response;
             }
-            let mut response = self.route(request).await;
+            let mut response = match is_trial {
+                Ok(_) => answer_trial(&caller, self.route(request).await),
+                Err(failure) => failure.into_response(),
+            };
             let why = response.extensions_mut().remove::<Why>();
             if let Some(why) = why
                 && (is_change || why.is_denied)
@@ -131,6 +141,14 @@ impl Front {
         headers.insert("Docker-Experimental", HeaderValue::from_static("false"));
         headers.insert("Ostype", HeaderValue::from_static("linux"));
         headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
+    }
+}
+
+/// The answer to a request that was only tried: what it would change, if it would be granted.
+fn answer_trial(caller: &Caller, response: Response<Body>) -> Response<Body> {
+    match caller.trial().map(OnceLock::get) {
+        Some(Some(forecast)) if response.status().is_success() => json(StatusCode::OK, forecast),
+        _ => response,
     }
 }
 

@@ -41,6 +41,7 @@ mod router;
 mod secret;
 mod server;
 mod service;
+mod supply;
 mod swarm;
 mod system;
 mod task;

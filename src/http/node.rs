@@ -6,7 +6,7 @@ use axum::http::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::context::{Access, Api, Asker, Wanted};
+use super::context::{Access, Api, Proposer, Wanted};
 use super::decode;
 use super::error::{ErrorResponse, Failure, empty, json, json_list};
 use super::query::Query;
@@ -139,7 +139,7 @@ pub(super) struct NodeBody {
     responses((status = 200), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn update(
     State(api): State<Api>,
-    Asker(actor): Asker,
+    Proposer(actor): Proposer,
     Wanted(wanted): Wanted,
     query: Query,
     request: Request<Body>,
@@ -165,7 +165,7 @@ pub(super) async fn update(
     responses((status = 200), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn remove(
     State(api): State<Api>,
-    Asker(actor): Asker,
+    Proposer(actor): Proposer,
     Wanted(wanted): Wanted,
     query: Query,
 ) -> Result<Response<Body>, Failure> {

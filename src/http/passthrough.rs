@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::json;
 
 use super::client::Client;
-use super::context::{Access, Api, ApiVersion};
+use super::context::{Access, Api, ApiVersion, check_meant};
 use super::error::{Failure, json};
 use crate::domain::actor::{Actor, Caller};
 use crate::domain::audit::{Note, Outcome};
@@ -21,6 +21,9 @@ pub(super) async fn fallback(api: &Api, request: Request<Body>) -> Response<Body
         Some(_) => pass(api, request).await.unwrap_or_else(Failure::into_response),
         None => {
             let caller: Caller = request.extensions().get().cloned().unwrap_or_default();
+            if let Err(failure) = check_meant(&caller) {
+                return failure.into_response();
+            }
             match Access::new(api, caller).check_at_all(Verb::Use, Right::Engine) {
                 Ok(()) => without_engine(&request),
                 Err(refusal) => Failure(refusal).into_response(),
@@ -33,6 +36,7 @@ pub(super) async fn fallback(api: &Api, request: Request<Body>) -> Response<Body
 pub(super) async fn pass(api: &Api, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
     let engine = api.engine.as_ref().ok_or_else(Failure::no_route)?;
     let caller: Caller = request.extensions().get().cloned().unwrap_or_default();
+    check_meant(&caller)?;
     let is_look = matches!(*request.method(), Method::GET | Method::HEAD);
     let asked = format!("{} {}", request.method(), request.uri().path());
     admit(api, caller, is_look, asked).await?;

@@ -91,6 +91,21 @@ impl Query {
         digits_only.then(|| text.parse().ok()).flatten().map(|index| Version { index })
     }
 
+    /// A whole number; `None` when absent.
+    ///
+    /// # Errors
+    /// Any other text.
+    pub(super) fn number(&self, key: &str) -> Result<Option<u64>, Failure> {
+        let text = self.text(key);
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let number = text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+        let refused =
+            || Failure::invalid(format!("invalid value for {key}: {text:?} is no number"));
+        number.map(Some).ok_or_else(refused)
+    }
+
     /// How the Engine refuses a version that is not a number.
     pub(super) fn bad_version(&self, kind: &str) -> Failure {
         let text = self.text("version");

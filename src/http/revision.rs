@@ -9,14 +9,16 @@ use axum::http::{Response, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::context::{Access, Api, Wanted};
-use super::error::{ErrorResponse, Failure, json};
+use super::context::{Access, Api, Proposer, Wanted};
+use super::error::{ErrorResponse, Failure, empty, json};
+use super::query::Query;
 use crate::domain::change::Object;
 use crate::domain::id::{NodeId, ServiceId, TaskId};
-use crate::domain::revision::{Follows, Owner, Revisions, number_of};
+use crate::domain::intent::Intent;
+use crate::domain::revision::{Follows, Keep, Owner, REVISIONS_KEPT, Revisions, number_of};
 use crate::domain::service::Service;
 use crate::domain::task_state::TaskState;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, parse_span};
 use crate::domain::view::View;
 use crate::manager::Verb;
 
@@ -213,4 +215,102 @@ pub(super) async fn config_consumers(
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     config(&view, &access, &wanted).map(|found| found.consumers(&view, &access))
+}
+
+/// Roll a secret back to an earlier version, which services then take as they take a new one
+#[utoipa::path(post, path = "/secrets/{id}/rollback", tag = "Secret", operation_id = "SecretRollback",
+    params(("id" = String, Path, description = "Id, name, or prefix of the id"),
+        ("version" = u64, Query, description = "The version of the object that was seen"),
+        ("to" = Option<u64>, Query, description = "Number of the version; the one before the present one when absent")),
+    responses((status = 200), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn secret_rollback(
+    State(api): State<Api>,
+    Proposer(actor): Proposer,
+    Wanted(wanted): Wanted,
+    query: Query,
+) -> Result<Response<Body>, Failure> {
+    let view = api.manager.view();
+    view.require_cluster()?;
+    let owner = Owner::Secret(view.find_secret(&wanted)?.id);
+    api.manager.submit(actor, rollback(owner, &query)?).await?;
+    Ok(empty(StatusCode::OK))
+}
+
+/// Roll a config back to an earlier version, which services then take as they take a new one
+#[utoipa::path(post, path = "/configs/{id}/rollback", tag = "Config", operation_id = "ConfigRollback",
+    params(("id" = String, Path, description = "Id, name, or prefix of the id"),
+        ("version" = u64, Query, description = "The version of the object that was seen"),
+        ("to" = Option<u64>, Query, description = "Number of the version; the one before the present one when absent")),
+    responses((status = 200), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn config_rollback(
+    State(api): State<Api>,
+    Proposer(actor): Proposer,
+    Wanted(wanted): Wanted,
+    query: Query,
+) -> Result<Response<Body>, Failure> {
+    let view = api.manager.view();
+    view.require_cluster()?;
+    let owner = Owner::Config(view.find_config(&wanted)?.id);
+    api.manager.submit(actor, rollback(owner, &query)?).await?;
+    Ok(empty(StatusCode::OK))
+}
+
+fn rollback(owner: Owner, query: &Query) -> Result<Intent, Failure> {
+    let version = query.version().ok_or_else(|| query.bad_version(owner.key().kind().word()))?;
+    let number = query.number("to")?;
+    Ok(Intent::ChooseRevision { owner, version, number })
+}
+
+/// Drop versions of a secret that nothing uses, and destroy their keys
+#[utoipa::path(post, path = "/secrets/{id}/prune", tag = "Secret", operation_id = "SecretPrune",
+    params(("id" = String, Path, description = "Id, name, or prefix of the id"),
+        ("keep" = Option<u64>, Query, description = "So many of the newest stay all the same; 10 when absent"),
+        ("unusedFor" = Option<String>, Query, description = "Only those that were replaced so long ago, as in `30d` or `12h`")),
+    responses((status = 200), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn secret_prune(
+    State(api): State<Api>,
+    Proposer(actor): Proposer,
+    Wanted(wanted): Wanted,
+    query: Query,
+) -> Result<Response<Body>, Failure> {
+    let view = api.manager.view();
+    view.require_cluster()?;
+    let owner = Owner::Secret(view.find_secret(&wanted)?.id);
+    api.manager.submit(actor, prune(owner, &query)?).await?;
+    Ok(empty(StatusCode::OK))
+}
+
+/// Drop versions of a config that nothing uses, and destroy their keys
+#[utoipa::path(post, path = "/configs/{id}/prune", tag = "Config", operation_id = "ConfigPrune",
+    params(("id" = String, Path, description = "Id, name, or prefix of the id"),
+        ("keep" = Option<u64>, Query, description = "So many of the newest stay all the same; 10 when absent"),
+        ("unusedFor" = Option<String>, Query, description = "Only those that were replaced so long ago, as in `30d` or `12h`")),
+    responses((status = 200), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
+pub(super) async fn config_prune(
+    State(api): State<Api>,
+    Proposer(actor): Proposer,
+    Wanted(wanted): Wanted,
+    query: Query,
+) -> Result<Response<Body>, Failure> {
+    let view = api.manager.view();
+    view.require_cluster()?;
+    let owner = Owner::Config(view.find_config(&wanted)?.id);
+    api.manager.submit(actor, prune(owner, &query)?).await?;
+    Ok(empty(StatusCode::OK))
+}
+
+fn prune(owner: Owner, query: &Query) -> Result<Intent, Failure> {
+    let newest = match query.number("keep")? {
+        Some(keep) => usize::try_from(keep).unwrap_or(usize::MAX),
+        None => REVISIONS_KEPT,
+    };
+    let unused_for = match query.text("unusedFor") {
+        "" => 0,
+        text => parse_span(text).ok_or_else(|| {
+            Failure::invalid(format!(
+                "invalid value for unusedFor: {text:?} is no time as in 30d or 12h"
+            ))
+        })?,
+    };
+    Ok(Intent::PruneRevisions { owner, keep: Keep { newest, unused_for } })
 }

@@ -5,8 +5,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
 use axum::routing::get;
-use utoipa::openapi::path::{Operation, PathItem};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder, Schema};
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::schema::{SchemaType, Type};
+use utoipa::openapi::{ContentBuilder, ObjectBuilder, Ref, RefOr, ResponseBuilder, Schema};
 use utoipa::{OpenApi as _, PartialSchema as _, ToSchema as _};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -15,8 +16,9 @@ use super::context::Api;
 use super::error::{ErrorResponse, json};
 use super::{
     audit, backup, config, events, keys, logs, network, node, passthrough, revision, secret,
-    service, swarm, system, task,
+    service, supply, swarm, system, task,
 };
+use crate::domain::forecast::Forecast;
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -52,12 +54,18 @@ fn list() -> OpenApiRouter<Api> {
         .routes(routes!(secret::update))
         .routes(routes!(revision::secret_versions))
         .routes(routes!(revision::secret_consumers))
+        .routes(routes!(revision::secret_rollback))
+        .routes(routes!(revision::secret_prune))
+        .routes(routes!(supply::rotation))
+        .routes(routes!(supply::rotate))
         .routes(routes!(config::list))
         .routes(routes!(config::create))
         .routes(routes!(config::inspect, config::remove))
         .routes(routes!(config::update))
         .routes(routes!(revision::config_versions))
         .routes(routes!(revision::config_consumers))
+        .routes(routes!(revision::config_rollback))
+        .routes(routes!(revision::config_prune))
         .routes(routes!(service::list))
         .routes(routes!(service::create))
         .routes(routes!(service::inspect, service::remove))
@@ -116,6 +124,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let mut document = list().split_for_parts().1;
     let schemas = &mut document.components.get_or_insert_default().schemas;
     schemas.entry(ErrorResponse::name().into_owned()).or_insert_with(ErrorResponse::schema);
+    schemas.extend(trial_schemas());
     for (name, example) in examples() {
         if let Some(RefOr::T(Schema::Object(schema))) = schemas.get_mut(&name) {
             schema.examples = vec![example];
@@ -124,6 +133,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     for item in document.paths.paths.values_mut() {
         operations(item).for_each(|operation| {
             add_version_answer(operation);
+            add_trial(operation);
             describe_answers(operation);
         });
     }
@@ -152,6 +162,57 @@ fn add_version_answer(operation: &mut Operation) {
         .build();
     let answers = &mut operation.responses.responses;
     answers.entry("400".into()).or_insert(RefOr::T(answer));
+}
+
+/// Operations that can be tried: those whose handlers take a [`super::context::Proposer`].
+const TRIED: &[&str] = &[
+    "SecretCreate",
+    "SecretUpdate",
+    "SecretDelete",
+    "SecretRollback",
+    "SecretPrune",
+    "SecretRotate",
+    "ConfigCreate",
+    "ConfigUpdate",
+    "ConfigDelete",
+    "ConfigRollback",
+    "ConfigPrune",
+    "ServiceCreate",
+    "ServiceUpdate",
+    "ServiceDelete",
+    "NodeUpdate",
+    "NodeDelete",
+    "NetworkCreate",
+    "NetworkDelete",
+];
+
+fn trial_schemas() -> Vec<(String, RefOr<Schema>)> {
+    let mut schemas = vec![(Forecast::name().into_owned(), Forecast::schema())];
+    Forecast::schemas(&mut schemas);
+    schemas
+}
+
+/// What can be done can mostly be tried first: the answer says then what would change.
+fn add_trial(operation: &mut Operation) {
+    let id = operation.operation_id.as_deref().unwrap_or_default();
+    if !TRIED.contains(&id) {
+        return;
+    }
+    let schema = ObjectBuilder::new().schema_type(SchemaType::new(Type::Boolean));
+    let parameter = ParameterBuilder::new()
+        .name("dryRun")
+        .parameter_in(ParameterIn::Query)
+        .description(Some("Change nothing, and answer what would change"))
+        .schema(Some(schema))
+        .build();
+    operation.parameters.get_or_insert_default().push(RefOr::T(parameter));
+    let content =
+        ContentBuilder::new().schema(Some(Ref::from_schema_name(Forecast::name()))).build();
+    let answer = ResponseBuilder::new()
+        .description("Done; or with `dryRun`, what would change")
+        .content("application/json", content)
+        .build();
+    operation.responses.responses.insert("200".into(), RefOr::T(answer));
 }
 
 /// Every answer has to be described, so those that say nothing themselves get what their status says.

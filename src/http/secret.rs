@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use super::context::{Access, Api, Asker, Wanted};
+use super::context::{Access, Api, Proposer, Wanted};
 use super::decode;
 use super::error::{ErrorResponse, Failure, empty, json, json_text, list_text};
 use super::query::Query;
@@ -148,7 +148,7 @@ fn shown(secret: &Secret) -> &[u8] {
     responses((status = 201, body = IdResponse), (status = 400, body = ErrorResponse), (status = 409, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn create(
     State(api): State<Api>,
-    Asker(actor): Asker,
+    Proposer(actor): Proposer,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let body: SecretBody = decode::body(request).await?;
@@ -183,7 +183,7 @@ pub(super) async fn inspect(
     responses((status = 200), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn update(
     State(api): State<Api>,
-    Asker(actor): Asker,
+    Proposer(actor): Proposer,
     Wanted(wanted): Wanted,
     query: Query,
     request: Request<Body>,
@@ -204,7 +204,7 @@ pub(super) async fn update(
     responses((status = 204), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn remove(
     State(api): State<Api>,
-    Asker(actor): Asker,
+    Proposer(actor): Proposer,
     Wanted(wanted): Wanted,
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();

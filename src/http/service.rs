@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::context::{Access, Api, ApiVersion, Asker, Wanted};
+use super::context::{Access, Api, ApiVersion, Proposer, Wanted};
 use super::decode;
 use super::error::{ErrorResponse, Failure, empty, json, json_list};
 use super::query::Query;
@@ -185,7 +185,7 @@ fn status_of(view: &View, service: &Service) -> ServiceStatus {
     responses((status = 201, body = ServiceCreateResponse), (status = 400, body = ErrorResponse), (status = 409, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn create(
     State(api): State<Api>,
-    Asker(actor): Asker,
+    Proposer(actor): Proposer,
     asked: ApiVersion,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
@@ -296,7 +296,7 @@ fn insert_defaults(mut spec: ServiceSpec) -> ServiceSpec {
     responses((status = 200, body = ServiceUpdateResponse), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn update(
     State(api): State<Api>,
-    Asker(actor): Asker,
+    Proposer(actor): Proposer,
     Wanted(wanted): Wanted,
     asked: ApiVersion,
     query: Query,
@@ -333,7 +333,7 @@ pub(super) async fn update(
     responses((status = 200), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn remove(
     State(api): State<Api>,
-    Asker(actor): Asker,
+    Proposer(actor): Proposer,
     Wanted(wanted): Wanted,
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();

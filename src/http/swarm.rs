@@ -308,6 +308,7 @@ pub(super) struct SwarmJoinRequest {
     responses((status = 400, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn join(
     State(api): State<Api>,
+    _: Asker,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let wish: SwarmJoinRequest = decode::body(request).await?;
@@ -384,6 +385,7 @@ pub(super) struct SwarmUnlockRequest {
     responses((status = 200), (status = 400, body = ErrorResponse), (status = 401, body = ErrorResponse), (status = 409, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn unlock(
     State(api): State<Api>,
+    _: Asker,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let SwarmUnlockRequest { unlock_key } = decode::body(request).await?;

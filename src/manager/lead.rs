@@ -232,6 +232,7 @@ impl Manager {
         loops.spawn(self.inner.logs.clone().watch(self.inner.store.clone(), ended.clone()));
         loops.spawn(self.clone().keep_fresh(lead.clone()));
         loops.spawn(self.clone().watch_root(lead.clone()));
+        loops.spawn(self.clone().keep_supplied(ended.clone()));
         self.inner.lead.send_replace(Some(lead));
         Ok(())
     }

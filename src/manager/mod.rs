@@ -21,12 +21,13 @@ mod renewal;
 mod root;
 mod sessions;
 mod submit;
+mod supply;
 
 #[cfg(test)]
 pub(crate) mod fixture;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ use crate::domain::cluster::{EXPIRED_GRACE_MAX, JoinTokens};
 use crate::domain::id::Entropy;
 use crate::domain::log::{Options, Subject};
 use crate::domain::refusal::Refusal;
+use crate::domain::revision::REVISIONS_KEPT;
 use crate::domain::task::Task;
 use crate::domain::time::Clock;
 use crate::domain::view::View;
@@ -81,6 +83,9 @@ struct Inner {
     expired_grace: AtomicU64,
     /// New values under the same name are refused, as Swarm does.
     is_strict: AtomicBool,
+    /// Which values that nothing uses stay when a new one comes: so many of the newest.
+    kept_values: AtomicUsize,
+    supplies: supply::Supplies,
     /// The present lead; `None` outside a swarm. Every loop that belongs to one ends with it.
     lead: watch::Sender<Option<Arc<Lead>>>,
     stop: CancellationToken,
@@ -112,6 +117,8 @@ impl Manager {
             showing_key: tokio::sync::Mutex::new(()),
             expired_grace: AtomicU64::default(),
             is_strict: AtomicBool::default(),
+            kept_values: AtomicUsize::new(REVISIONS_KEPT),
+            supplies: supply::Supplies::default(),
             lead: watch::Sender::new(None),
             stop,
             loops: tokio_util::task::TaskTracker::new(),
@@ -193,6 +200,11 @@ impl Manager {
     /// Sets that.
     pub fn set_strict(&self, is_strict: bool) {
         self.inner.is_strict.store(is_strict, Ordering::Relaxed);
+    }
+
+    /// Sets how many values that nothing uses are kept when a new one comes.
+    pub fn set_kept_values(&self, newest: usize) {
+        self.inner.kept_values.store(newest, Ordering::Relaxed);
     }
 
     /// How long a node may renew its certificate after that has ended.

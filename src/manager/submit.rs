@@ -1,17 +1,24 @@
 //! Submitting: an intent in, a commit out.
 
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+
 use super::Manager;
 use crate::domain::actor::Actor;
 use crate::domain::audit::Note;
 use crate::domain::change::{Change, Key};
 use crate::domain::config::{CONFIG_LEN_MAX, ConfigSpec};
+use crate::domain::forecast::Forecast;
 use crate::domain::id::{ConfigId, RevisionId, SecretId};
 use crate::domain::intent::{Intent, NewValue, SealedPayload};
 use crate::domain::meta::{Stamp, Version};
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::revision::{Keep, Owner};
 use crate::domain::secret::{Fingerprint, SECRET_LEN_MAX, SecretSpec};
+use crate::domain::time::Nanoseconds;
 use crate::domain::view::View;
 use crate::plan::access::{self, rights};
+use crate::plan::forecast::forecast;
 use crate::plan::{Context, intent};
 use crate::seal::secret::SecretBytes;
 use crate::store::{Applied, Told, WriteError};
@@ -28,6 +35,11 @@ impl Manager {
     /// # Errors
     /// The actor may not, the request is refused, or the store fails; nothing was changed.
     pub async fn submit(&self, actor: Actor, intent: Intent) -> Result<Applied, Refusal> {
+        if let Actor::Client(caller) = &actor
+            && let Some(trial) = caller.trial()
+        {
+            return self.attempt(&actor, intent, trial);
+        }
         let decide = self.decision(&actor, intent);
         let written = match decide.note {
             // What nodes report of their tasks is no request, and there is a lot of it.
@@ -48,16 +60,76 @@ impl Manager {
         if let Actor::Client(caller) = actor {
             caller.set_told();
         }
+        Decided { decide: self.decider(actor, intent), note }
+    }
+
+    fn decider(
+        &self,
+        actor: &Actor,
+        intent: Intent,
+    ) -> impl FnOnce(&View, Stamp) -> Result<Vec<Change>, Refusal> + Send + use<> {
         let (entropy, actor, policy) = (self.inner.entropy.clone(), actor.clone(), self.policy());
-        let decide = move |view: &View, stamp: Stamp| {
+        move |view: &View, stamp: Stamp| {
             access::check(&actor, &intent)?;
             if let Actor::Client(caller) = &actor {
                 rights::check(&policy, caller, &intent, view)?;
             }
             let ctx = Context { now: stamp.now, entropy: &*entropy };
             intent::decide(view, intent, ctx)
-        };
-        Decided { decide, note }
+        }
+    }
+
+    /// Decides a request that is only tried, and says what it would change.
+    fn attempt(
+        &self,
+        actor: &Actor,
+        intent: Intent,
+        trial: &OnceLock<Forecast>,
+    ) -> Result<Applied, Refusal> {
+        let (view, changes) = self.ask(actor, intent)?;
+        // A request comes to one decision.
+        let _ = trial.set(forecast(&view, &changes, self.clock().now()));
+        Ok(Applied::nothing(&view))
+    }
+
+    /// What a request would come to now.
+    ///
+    /// # Errors
+    /// It would be refused.
+    pub(super) fn ask(
+        &self,
+        actor: &Actor,
+        intent: Intent,
+    ) -> Result<(View, Vec<Change>), Refusal> {
+        let view = self.view();
+        let stamp = Stamp { version: view.version(), now: self.clock().now() };
+        let changes = self.decider(actor, intent)(&view, stamp)?;
+        Ok((view, changes))
+    }
+
+    /// Drops the values of secrets and configs that nothing uses, and that were replaced so long ago.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn prune_old(&self, unused_for: Nanoseconds) -> Result<(), Refusal> {
+        let (view, keep) = (self.view(), Keep { newest: 0, unused_for });
+        let secrets = view.secrets().filter(|secret| !secret.revisions.is_first());
+        let configs = view.configs().filter(|config| !config.revisions.is_first());
+        let secrets = secrets.map(|secret| Owner::Secret(secret.id));
+        for owner in secrets.chain(configs.map(|config| Owner::Config(config.id))) {
+            let intent = Intent::PruneRevisions { owner, keep };
+            // Most have none to drop, which takes no write to see.
+            if !self.ask(&Actor::Manager, intent.clone())?.1.is_empty() {
+                self.submit(Actor::Manager, intent).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Which values that nothing uses stay when a new one comes.
+    pub(super) fn keep(&self) -> Keep {
+        let newest = self.inner.kept_values.load(Ordering::Relaxed);
+        Keep { newest, unused_for: 0 }
     }
 
     /// Writes what the audit tells of something that no request was decided for.
@@ -79,6 +151,13 @@ impl Manager {
         data: SecretBytes,
     ) -> Result<SecretId, Refusal> {
         let id = SecretId::make(self.entropy());
+        let data = match spec.driver {
+            None => data,
+            Some(_) => {
+                let made = self.first_value(&actor, (id, &spec), &data).await?;
+                made.unwrap_or_else(|| SecretBytes::new(Vec::new()))
+            }
+        };
         let (payload, payload_len) = self.seal_within(SECRET_LEN_MAX, Key::Secret(id), data);
         let intent = Intent::CreateSecret { id, spec, payload, payload_len };
         self.submit(actor, intent).await.map(|_| id)
@@ -132,7 +211,10 @@ impl Manager {
         }
         let id = RevisionId::make(self.entropy());
         let (payload, payload_len) = self.seal_within(len_max, Key::Revision(id), data);
-        (Some(sent), Some(NewValue { id, payload, payload_len }))
+        (
+            Some(sent),
+            Some(NewValue { id, payload, payload_len, is_supplied: false, keep: self.keep() }),
+        )
     }
 
     /// Seals a config's data and submits the config.

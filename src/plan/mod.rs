@@ -16,6 +16,7 @@
 //! comes back as data ([`Planned::again`]).
 
 pub mod access;
+pub mod forecast;
 pub mod intent;
 pub mod settle;
 

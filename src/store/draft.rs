@@ -89,7 +89,7 @@ impl Decider {
             Err(Refusal::front(Reason::Unknown, "internal error: the request could not be decided"))
         })?;
         if changes.is_empty() {
-            return Ok(Applied { version: self.view.version(), changed: Vec::new(), resealed: 0 });
+            return Ok(self.nothing());
         }
         self.renew_keys(&mut changes)?;
         let changed = self.view.apply(&changes, stamp);

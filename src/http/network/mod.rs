@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 pub(super) use answer::{AttachmentAnswer, NetworkAnswer, attachments};
 
-use super::context::{Access, Api, ApiInner, Asker, Wanted};
+use super::context::{Access, Api, ApiInner, Proposer, Wanted};
 use super::error::{ErrorResponse, Failure, empty, json};
 use super::query::Query;
 use super::{decode, passthrough};
@@ -218,7 +218,7 @@ fn text_of<'v>(network: &'v Value, key: &str) -> &'v str {
     responses((status = 201, body = NetworkCreateResponse), (status = 400, body = ErrorResponse), (status = 403, body = ErrorResponse), (status = 409, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn create(
     State(api): State<Api>,
-    Asker(actor): Asker,
+    Proposer(actor): Proposer,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let (parts, body) = request.into_parts();
@@ -310,7 +310,7 @@ pub(super) async fn inspect(
     responses((status = 204), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse)))]
 pub(super) async fn remove(
     State(api): State<Api>,
-    Asker(actor): Asker,
+    Proposer(actor): Proposer,
     Wanted(wanted): Wanted,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {

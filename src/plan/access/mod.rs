@@ -41,6 +41,8 @@ fn is_for_clients(intent: &Intent) -> bool {
         Intent::CreateSecret { .. }
         | Intent::UpdateSecret { .. }
         | Intent::RemoveSecret { .. }
+        | Intent::ChooseRevision { .. }
+        | Intent::PruneRevisions { .. }
         | Intent::CreateConfig { .. }
         | Intent::UpdateConfig { .. }
         | Intent::RemoveConfig { .. }

@@ -43,6 +43,12 @@ pub fn check(
         Intent::RemoveSecret { id } => {
             asking.may_of(Verb::Remove, view.secret(*id).cloned().map(Object::Secret))
         }
+        Intent::ChooseRevision { owner, .. } => {
+            asking.may_of(Verb::Update, view.object(owner.key()))
+        }
+        Intent::PruneRevisions { owner, .. } => {
+            asking.may_of(Verb::Remove, view.object(owner.key()))
+        }
         Intent::CreateConfig { spec, .. } => {
             asking.may(Verb::Create, Kind::Config, &spec.name, &spec.labels)
         }

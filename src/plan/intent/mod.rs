@@ -15,13 +15,18 @@ pub mod service_network;
 pub mod service_spec;
 mod swarm;
 mod template;
+mod value;
 
 pub use root::{is_ready as is_root_ready, under_way as root_rotation_under_way};
 
+use self::value::Sent;
 use super::Context;
 use crate::domain::change::Change;
+use crate::domain::config::ConfigSpec;
 use crate::domain::intent::Intent;
 use crate::domain::refusal::Refusal;
+use crate::domain::revision::Owner;
+use crate::domain::secret::SecretSpec;
 use crate::domain::view::View;
 
 /// What a request changes.
@@ -34,16 +39,24 @@ pub fn decide(view: &View, intent: Intent, ctx: Context<'_>) -> Result<Vec<Chang
             secret::create(view, id, spec, payload, payload_len)
         }
         Intent::UpdateSecret { id, version, spec, fingerprint, value } => {
-            secret::update(view, id, version, &spec, (fingerprint, value), ctx)
+            let SecretSpec { name, labels, .. } = spec;
+            let sent = Sent { name, labels, version, fingerprint, value };
+            value::update(view, Owner::Secret(id), sent, ctx)
         }
         Intent::RemoveSecret { id } => secret::remove(view, id),
         Intent::CreateConfig { id, spec, payload, payload_len } => {
             config::create(view, id, spec, payload, payload_len)
         }
         Intent::UpdateConfig { id, version, spec, fingerprint, value } => {
-            config::update(view, id, version, &spec, (fingerprint, value), ctx)
+            let ConfigSpec { name, labels, .. } = spec;
+            let sent = Sent { name, labels, version, fingerprint, value };
+            value::update(view, Owner::Config(id), sent, ctx)
         }
         Intent::RemoveConfig { id } => config::remove(view, id),
+        Intent::ChooseRevision { owner, version, number } => {
+            value::choose(view, owner, (version, number), ctx)
+        }
+        Intent::PruneRevisions { owner, keep } => value::prune(view, owner, keep, ctx),
         Intent::CreateService { id, spec, registry_auth } => {
             service::create(view, id, spec, registry_auth, ctx)
         }

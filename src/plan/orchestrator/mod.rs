@@ -28,11 +28,12 @@ mod update;
 
 pub use orphan::{give_up, orphan, postpone};
 pub use reaper::reap;
-pub use slot::is_current;
+pub use slot::{is_current, is_lost};
+pub use update::config as rollout_config;
 
 use super::{Context, Planned};
 use crate::domain::id::ServiceId;
-use crate::domain::service::ModeKind;
+use crate::domain::service::{ModeKind, Service};
 use crate::domain::task_state::TaskState;
 use crate::domain::view::View;
 
@@ -57,4 +58,43 @@ pub fn reconcile(view: &View, id: ServiceId, ctx: Context<'_>) -> Planned {
         }
     }
     planned
+}
+
+/// How far a service's slots are from what it asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// Slots that a rollout brings up to date.
+    pub stale: u64,
+    /// Slots that have yet to be filled.
+    pub missing: u64,
+    /// Slots that are given up.
+    pub surplus: u64,
+}
+
+/// The outlook of a service; of one that is not in the view any more, that of its end.
+pub fn outlook(view: &View, service: &Service) -> Outlook {
+    let slots = slot::slots(view, service);
+    let taken: Vec<_> = slots.iter().filter(|slot| slot.current().is_some()).collect();
+    let have = taken.len() as u64;
+    let is_gone = view.service(service.id).is_none();
+    let wanted = match service.spec.mode.kind() {
+        _ if is_gone => 0,
+        ModeKind::Replicated(replicas) => replicas,
+        ModeKind::Global => {
+            view.nodes().filter(|node| global::has_slot(service, node)).count() as u64
+        }
+        // Every change of a job begins a run.
+        ModeKind::ReplicatedJob { max_concurrent, total } => {
+            return Outlook { missing: max_concurrent.min(total), surplus: have, stale: 0 };
+        }
+        ModeKind::GlobalJob => {
+            let nodes = view.nodes().filter(|node| global::has_slot(service, node)).count();
+            return Outlook { missing: nodes as u64, surplus: have, stale: 0 };
+        }
+    };
+    let stale = taken.iter().filter(|slot| !slot.is_up_to_date(view, service)).count() as u64;
+    let surplus = have.saturating_sub(wanted);
+    let missing = wanted.saturating_sub(have);
+    // Which slots are given up is decided then; none of them is replaced before.
+    Outlook { stale: stale.min(wanted), missing, surplus }
 }

@@ -120,7 +120,7 @@ pub fn is_current(view: &View, service: &Service, task: &Task) -> bool {
 
 /// True when a task's node will not run it, or should not: it is gone, down, or drained, or does not
 /// satisfy the constraints any more. A paused node keeps what it has.
-pub(super) fn is_lost(view: &View, service: &Service, task: &Task) -> bool {
+pub fn is_lost(view: &View, service: &Service, task: &Task) -> bool {
     let Some(id) = task.node_id else { return false };
     view.node(id).is_none_or(|node| {
         node.status.state == NodeState::Down

@@ -50,15 +50,15 @@ pub(super) fn plan(
         }
         None | Some(UpdateState::Completed | UpdateState::RollbackCompleted) => {
             if !stale.is_empty() {
-                let text = "update in progress";
-                planned.changes.push(report(service, UpdateState::Updating, text, ctx));
+                let text = format!("update in progress{}", taken_up(view, service));
+                planned.changes.push(report(service, UpdateState::Updating, &text, ctx));
             }
         }
     }
 }
 
 /// The settings that the rollout of a service goes by.
-pub(super) fn config(service: &Service) -> UpdateConfig {
+pub fn config(service: &Service) -> UpdateConfig {
     let chosen = match is_rollback(service) {
         true => &service.spec.rollback_config,
         false => &service.spec.update_config,
@@ -178,11 +178,26 @@ fn stop(view: &View, service: &Service, failed: TaskId, ctx: Context<'_>) -> Cha
         let references = service_spec::check_references(view, service.id, previous);
         let kept = || revision::check_kept(view, &service.previous_revisions, previous);
         match references.and_then(|()| kept()) {
-            Ok(()) => return roll_back(service, previous, &of_task, ctx),
+            Ok(()) => {
+                let (from, to) = (&service.revisions, &service.previous_revisions);
+                let values = revision::moves(view, previous, from, to);
+                return roll_back(service, previous, &format!("{of_task}{values}"), ctx);
+            }
             Err(missing) => text.push_str(&format!(", not rolled back: {}", missing.message)),
         }
     }
     report(service, UpdateState::Paused, &text, ctx)
+}
+
+/// Which new values a rollout brings, to be told.
+fn taken_up(view: &View, service: &Service) -> String {
+    match &service.previous_spec {
+        None => String::new(),
+        Some(_) => {
+            let (from, to) = (&service.previous_revisions, &service.revisions);
+            revision::moves(view, &service.spec, from, to)
+        }
+    }
 }
 
 /// The spec that failed is not kept, so that nothing brings it back by itself.

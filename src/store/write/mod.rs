@@ -96,6 +96,13 @@ pub struct Applied {
     pub(super) resealed: usize,
 }
 
+impl Applied {
+    /// The answer to what changes no object of a view.
+    pub fn nothing(view: &View) -> Applied {
+        Applied { version: view.version(), changed: Vec::new(), resealed: 0 }
+    }
+}
+
 /// A write that was not done.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum WriteError {
@@ -327,6 +334,8 @@ impl Decider {
         };
         if let (Some(note), Some((name, version))) = (proposal.note, before) {
             self.conclude(note, name, version, &outcome);
+        } else if let Ok(applied) = &outcome {
+            self.tell_rollouts(applied);
         }
         Decided { answer: proposal.answer, outcome }
     }
@@ -362,7 +371,7 @@ impl Decider {
 
     /// The answer to what changes no object.
     pub(super) fn nothing(&self) -> Applied {
-        Applied { version: self.view.version(), changed: Vec::new(), resealed: 0 }
+        Applied::nothing(&self.view)
     }
 }
 

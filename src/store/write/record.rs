@@ -2,7 +2,7 @@
 
 use super::{Applied, Told, WriteError};
 use crate::domain::actor::Actor;
-use crate::domain::audit::{Note, Outcome, Record};
+use crate::domain::audit::{Note, Outcome, Record, rollouts_told, values_told};
 use crate::domain::meta::Version;
 use crate::domain::refusal::Reason;
 use crate::domain::time::Timestamp;
@@ -24,10 +24,10 @@ impl Decider {
         note: Note,
         name: String,
         before: Version,
-        outcome: &Result<Applied, WriteError>,
+        applied: &Result<Applied, WriteError>,
     ) {
         let is_changed = self.view.version() != before;
-        let (outcome, version, why) = match outcome {
+        let (outcome, version, why) = match applied {
             Ok(applied) if is_changed => (Outcome::Done, applied.version.index, String::new()),
             Ok(_) if note.only_if_changed => return,
             Ok(_) => (Outcome::Unchanged, 0, String::new()),
@@ -39,9 +39,21 @@ impl Decider {
         if !is_changed {
             self.count_up();
         }
-        let detail = if why.is_empty() { note.detail.clone() } else { why };
+        let values =
+            || applied.as_ref().map(|applied| values_told(&applied.changed)).unwrap_or_default();
+        let detail = [why, note.detail.clone()].into_iter().find(|told| !told.is_empty());
+        let detail = detail.unwrap_or_else(values);
         let record = record(&note, self.clock.now(), outcome);
         self.record(Record { name, version, detail, ..record });
+    }
+
+    /// Puts the records of what the manager changed by itself and people want to read of.
+    pub(super) fn tell_rollouts(&mut self, applied: &Applied) {
+        for note in rollouts_told(&applied.changed) {
+            let name = self.name_of(&note);
+            let record = record(&note, self.clock.now(), Outcome::Done);
+            self.record(Record { name, version: applied.version.index, ..record });
+        }
     }
 
     pub(super) fn tell(&mut self, notes: Vec<Told>) -> Applied {

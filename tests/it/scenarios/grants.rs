@@ -9,6 +9,7 @@ use purser::domain::config::ConfigSpec;
 use purser::domain::container::ConfigReference;
 use purser::domain::id::{ConfigId, Entropy as _, RevisionId, SecretId, Stream};
 use purser::domain::intent::{Intent, NewValue, SealedPayload};
+use purser::domain::revision::Keep;
 use purser::domain::secret::{FileTarget, Fingerprint, SecretReference, SecretSpec};
 use purser::domain::service::ServiceSpec;
 
@@ -41,7 +42,9 @@ impl World {
             let fingerprint = Fingerprint(bytes);
             let id = RevisionId::make(&self.entropy);
             let payload = Some(SealedPayload { bytes: SealedData::default(), fingerprint });
-            (Some(fingerprint), Some(NewValue { id, payload, payload_len: 1 }))
+            let keep = Keep::default();
+            let value = NewValue { id, payload, payload_len: 1, is_supplied: false, keep };
+            (Some(fingerprint), Some(value))
         };
         if let Some(secret) = self.view.secret_named(name) {
             let (id, version, spec) = (secret.id, secret.meta.version, secret.spec.clone());

@@ -1,0 +1,122 @@
+//! Drivers: where the value of a secret comes from when no client sends it. `generate` draws one that nobody
+//! sees; `exec` takes what a command prints that the operator named beforehand. What they need to know stands
+//! in labels of the secret.
+
+use super::secret::SecretSpec;
+use super::time::{Nanoseconds, Timestamp, parse_span};
+
+/// How long a generated value is when nothing is said.
+const LENGTH_DEFAULT: usize = 32;
+/// The shortest and the longest.
+const LENGTHS: std::ops::RangeInclusive<usize> = 8..=1024;
+/// The shortest time between two values.
+const EVERY_MIN: Nanoseconds = 60_000_000_000;
+
+/// How many characters a generated value has.
+const LENGTH_LABEL: &str = "purser.length";
+/// How old a value may become.
+const EVERY_LABEL: &str = "purser.rotate-every";
+/// Which command supplies it.
+const COMMAND_LABEL: &str = "purser.command";
+
+/// How a secret is supplied with values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Supply {
+    /// From where.
+    pub source: Source,
+    /// How old a value may become before the next one is made; any age when absent.
+    pub every: Option<Nanoseconds>,
+}
+
+/// Where values come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// They are drawn.
+    Generate {
+        /// So many letters and digits.
+        length: usize,
+    },
+    /// A command prints them.
+    Exec {
+        /// Its name in the configuration; the only one there when absent.
+        command: Option<String>,
+    },
+}
+
+impl Supply {
+    /// How a secret with this spec is supplied; `None` without a driver, and with one that is not known.
+    ///
+    /// # Errors
+    /// A label says nothing that can be done.
+    pub fn of(spec: &SecretSpec) -> Result<Option<Supply>, String> {
+        let Some(driver) = &spec.driver else { return Ok(None) };
+        let label = |name| spec.labels.get(name).map(String::as_str);
+        let source = match &*driver.name {
+            "generate" => Source::Generate { length: length(label(LENGTH_LABEL))? },
+            "exec" => Source::Exec { command: label(COMMAND_LABEL).map(str::to_owned) },
+            _ => return Ok(None),
+        };
+        let every = label(EVERY_LABEL).map(every).transpose()?;
+        Ok(Some(Supply { source, every }))
+    }
+
+    /// When a value that was made then is due to be replaced.
+    pub fn due_at(&self, made_at: Timestamp) -> Option<Timestamp> {
+        self.every.map(|every| made_at.plus(every))
+    }
+}
+
+fn length(text: Option<&str>) -> Result<usize, String> {
+    let Some(text) = text else { return Ok(LENGTH_DEFAULT) };
+    let length = text.parse().ok().filter(|length| LENGTHS.contains(length));
+    let [least, most] = [LENGTHS.start(), LENGTHS.end()];
+    length.ok_or_else(|| {
+        format!("label {LENGTH_LABEL}: {text:?} is no number of characters from {least} to {most}")
+    })
+}
+
+fn every(text: &str) -> Result<Nanoseconds, String> {
+    let every = parse_span(text).filter(|every| *every >= EVERY_MIN);
+    every.ok_or_else(|| {
+        format!(
+            "label {EVERY_LABEL}: {text:?} is no time of a minute or more, as in 30d, 12h or 90m"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::container::Driver;
+
+    fn supply(driver: &str, labels: &[(&str, &str)]) -> Result<Option<Supply>, String> {
+        let labels = labels.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
+        let driver = Driver { name: driver.into(), options: Default::default() };
+        let name = "a".to_owned();
+        Supply::of(&SecretSpec { name, labels, driver: Some(driver), templating: None })
+    }
+
+    #[test]
+    fn labels_say_how_a_secret_is_supplied() {
+        let plain = Supply { source: Source::Generate { length: 32 }, every: None };
+        assert_eq!(supply("generate", &[]), Ok(Some(plain)));
+        let day = Some(86_400_000_000_000);
+        let long = Supply { source: Source::Generate { length: 64 }, every: day };
+        let labels = [("purser.length", "64"), ("purser.rotate-every", "1d")];
+        assert_eq!(supply("generate", &labels), Ok(Some(long)));
+        let command = Some("vault".to_owned());
+        let exec = Supply { source: Source::Exec { command }, every: None };
+        assert_eq!(supply("exec", &[("purser.command", "vault")]), Ok(Some(exec)));
+        assert_eq!(supply("vault", &[("purser.length", "x")]), Ok(None), "none of ours");
+        for (label, text) in [
+            ("purser.length", "7"),
+            ("purser.length", "1025"),
+            ("purser.length", "-1"),
+            ("purser.rotate-every", "59s"),
+            ("purser.rotate-every", "soon"),
+        ] {
+            let refused = supply("generate", &[(label, text)]).expect_err(text);
+            assert!(refused.contains(label), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Forecasts: what a request would change, without changing anything.
+//!
+//! The changes of a request are applied to a copy of the view, and each service that differs there is looked
+//! at in the way its orchestrator will: which slots are out of date, which are missing, which are too many.
+//! Left out is what depends on how it goes: whether nodes have room, and whether new tasks stay up.
+
+use std::collections::BTreeMap;
+
+use super::orchestrator::{self, Outlook};
+use crate::domain::change::{Change, Changed, Key, Kind, Object};
+use crate::domain::forecast::{Forecast, ObjectForecast, ServiceForecast, Wait};
+use crate::domain::id::{NodeId, ServiceId};
+use crate::domain::meta::{Stamp, Version};
+use crate::domain::revision::{Follows, Owner, Revisions, number_of};
+use crate::domain::service::{Service, UpdateOrder};
+use crate::domain::time::Timestamp;
+use crate::domain::view::View;
+
+/// What becomes of the cluster with these changes.
+pub fn forecast(view: &View, changes: &[Change], now: Timestamp) -> Forecast {
+    let mut after = view.clone();
+    let version = Version { index: view.version().index + 1 };
+    let changed = after.apply(changes, Stamp { version, now });
+    let mut services: BTreeMap<ServiceId, ServiceForecast> = BTreeMap::new();
+    for item in &changed {
+        if let Key::Service(id) = item.key {
+            let known = after.service(id).or_else(|| view.service(id));
+            if let Some(service) = known {
+                services.insert(id, of_service(&after, service));
+            }
+        }
+        if let Key::Node(node) = item.key {
+            count_lost(&after, node, &mut services);
+        }
+        for (service, wait) in waiting(&after, item) {
+            let waits = || ServiceForecast { waits: Some(wait), ..plain(service) };
+            services.entry(service.id).or_insert_with(waits);
+        }
+    }
+    let objects = changed.iter().filter_map(of_object).collect();
+    Forecast { changes: objects, services: services.into_values().collect() }
+}
+
+/// What becomes of an object. Tasks are told with their services, revisions with what they are values of.
+fn of_object(changed: &Changed) -> Option<ObjectForecast> {
+    let kind = changed.key.kind();
+    if matches!(kind, Kind::Task | Kind::Revision) {
+        return None;
+    }
+    let action = match (&changed.old, &changed.new) {
+        (None, _) => "create",
+        (_, None) => "remove",
+        _ => "update",
+    };
+    let known = changed.new.as_ref().or(changed.old.as_ref())?;
+    let values = values(changed).map(|(.., values)| values);
+    Some(ObjectForecast {
+        kind: kind.word(),
+        id: changed.key.id().to_owned(),
+        name: known.name().to_owned(),
+        action,
+        version: values.filter(|[old, new]| old.current != new.current).map(|[_, new]| new.current),
+        dropped: values.map(|[old, new]| old.without(new)).unwrap_or_default(),
+    })
+}
+
+/// A secret or config that stays, with its values before and after.
+fn values(changed: &Changed) -> Option<(Owner, &str, [&Revisions; 2])> {
+    match (&changed.old, &changed.new) {
+        (Some(Object::Secret(old)), Some(Object::Secret(new))) => {
+            Some((Owner::Secret(new.id), &new.spec.name, [&old.revisions, &new.revisions]))
+        }
+        (Some(Object::Config(old)), Some(Object::Config(new))) => {
+            Some((Owner::Config(new.id), &new.spec.name, [&old.revisions, &new.revisions]))
+        }
+        _ => None,
+    }
+}
+
+/// The services that use a changed value and do not take it by themselves, and why.
+fn waiting<'v>(after: &'v View, changed: &'v Changed) -> impl Iterator<Item = (&'v Service, Wait)> {
+    let values = values(changed).filter(|(.., [old, new])| old.current != new.current);
+    values.into_iter().flat_map(move |(owner, name, [_, revisions])| {
+        after.services_of(owner).filter_map(move |service| {
+            let has = number_of(&service.revisions, owner.key().id());
+            let wait = match Follows::of(service, owner, name) {
+                _ if has == revisions.current => return None,
+                Follows::Automatic => Wait::Paused,
+                Follows::Manual => Wait::Manual,
+                Follows::Job => Wait::Job,
+                Follows::Pinned => Wait::Pinned,
+            };
+            Some((&**service, wait))
+        })
+    })
+}
+
+fn plain(service: &Service) -> ServiceForecast {
+    ServiceForecast { id: service.id, name: service.spec.name.clone(), ..Default::default() }
+}
+
+fn of_service(after: &View, service: &Service) -> ServiceForecast {
+    let Outlook { stale, missing, surplus } = orchestrator::outlook(after, service);
+    let config = orchestrator::rollout_config(service);
+    let is_paused = after.service(service.id).is_some_and(|service| service.is_paused());
+    ServiceForecast {
+        replaced: stale,
+        started: missing,
+        stopped: surplus,
+        waves: waves(stale, config.parallelism),
+        delay: config.delay,
+        order: config.order.unwrap_or(UpdateOrder::StopFirst),
+        waits: (is_paused && stale > 0).then_some(Wait::Paused),
+        ..plain(service)
+    }
+}
+
+/// Adds the tasks that a node loses, all at once.
+fn count_lost(after: &View, node: NodeId, services: &mut BTreeMap<ServiceId, ServiceForecast>) {
+    for task in after.tasks_of_node(node).filter(|task| task.is_wanted()) {
+        let Some(service) = task.service_id.and_then(|id| after.service(id)) else { continue };
+        if orchestrator::is_lost(after, service, task) {
+            let known = services.entry(service.id).or_insert_with(|| plain(service));
+            known.replaced += 1;
+            known.waves = vec![known.replaced];
+        }
+    }
+}
+
+/// How many tasks are replaced at a time, wave by wave.
+fn waves(tasks: u64, parallelism: u64) -> Vec<u64> {
+    let at_once = if parallelism == 0 { tasks } else { parallelism };
+    let mut left = tasks;
+    let mut waves = Vec::new();
+    while left > 0 && waves.len() < Forecast::WAVES_MAX {
+        let wave = left.min(at_once);
+        waves.push(wave);
+        left -= wave;
+    }
+    waves
+}
+
+#[cfg(test)]
+mod tests {
+    use super::waves;
+    use crate::domain::forecast::Forecast;
+
+    #[test]
+    fn tasks_are_replaced_in_waves() {
+        assert!(waves(0, 2).is_empty());
+        assert_eq!(waves(5, 2), [2, 2, 1]);
+        assert_eq!(waves(5, 0), [5], "all at once");
+        assert_eq!(waves(2, 9), [2]);
+        assert_eq!(waves(1 << 40, 1).len(), Forecast::WAVES_MAX, "not for ever");
+    }
+}
