@@ -5,6 +5,7 @@ use std::io::{Write as _, copy};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::client;
+use super::endpoint::Endpoint;
 use crate::config::Options;
 
 /// Options of `audit`.
@@ -76,15 +77,15 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             (options, format!("{}from={from}", filter.query()))
         }
         Action::Verify { options } => {
-            let socket = options.resolve()?.http.socket;
-            let text = client::request(&socket, None, "GET", "/purser/audit/verify", "")?;
+            let purser = Endpoint::Unix(options.resolve()?.http.socket);
+            let text = client::request(&purser, None, "GET", "/purser/audit/verify", "")?;
             print!("{text}");
             return Ok(());
         }
     };
-    let socket = options.resolve()?.http.socket;
+    let purser = Endpoint::Unix(options.resolve()?.http.socket);
     let path = format!("/purser/audit?{query}");
-    let mut lines = client::open(&socket, None, "GET", &path, "")?;
+    let mut lines = client::open(&purser, None, "GET", &path, "")?;
     let mut out = std::io::stdout().lock();
     copy(&mut lines, &mut out)?;
     out.flush()?;

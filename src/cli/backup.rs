@@ -10,6 +10,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::client;
+use super::endpoint::Endpoint;
 use super::recovery::{OpenWith, read_passphrase, sync_dir_of};
 use crate::app::{Moved, Recovered, SystemEntropy, unpack};
 use crate::config::Options;
@@ -61,17 +62,17 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
                 (None, Some(fd)) => json!({"Passphrase": *read_passphrase(fd)?}),
                 _ => bail!("say with --recipient or --passphrase-fd whom the backup is for"),
             };
-            let socket = args.options.resolve()?.http.socket;
+            let purser = Endpoint::Unix(args.options.resolve()?.http.socket);
             let wish = Zeroizing::new(wish.to_string());
-            make(&socket, &file, &wish)
+            make(&purser, &file, &wish)
         }
     }
 }
 
 /// The file has its name once it is whole.
-fn make(socket: &Path, file: &Path, wish: &str) -> anyhow::Result<()> {
+fn make(purser: &Endpoint, file: &Path, wish: &str) -> anyhow::Result<()> {
     let draft = file.with_extension(format!("new-{}", std::process::id()));
-    let mut sent = client::open(socket, None, "POST", "/purser/backup", wish)?;
+    let mut sent = client::open(purser, None, "POST", "/purser/backup", wish)?;
     let mut write = || -> anyhow::Result<u64> {
         let mut options = File::options();
         let mut out = options.write(true).create_new(true).mode(0o600).open(&draft)?;

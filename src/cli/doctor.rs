@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::client;
+use super::endpoint::Endpoint;
 use crate::config::{Config, Options};
 
 /// Options of `doctor`.
@@ -162,8 +163,9 @@ fn clock() -> Finding {
 
 /// What a running purser says.
 fn running(config: &Config) -> Vec<Finding> {
+    let purser = Endpoint::Unix(config.http.socket.clone());
     let ask = |path: &str| -> anyhow::Result<Value> {
-        let text = client::request(&config.http.socket, Some(ANSWER_TIME), "GET", path, "")?;
+        let text = client::request(&purser, Some(ANSWER_TIME), "GET", path, "")?;
         Ok(serde_json::from_str(&text)?)
     };
     let info = match ask("/info") {

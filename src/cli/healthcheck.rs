@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::endpoint::Endpoint;
 use crate::config::Options;
 
 /// Options of `healthcheck`.
@@ -16,6 +17,12 @@ const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let config = args.options.resolve()?;
-    super::client::request(&config.http.socket, Some(ANSWER_TIME), "GET", "/readyz", "")?;
+    super::client::request(
+        &Endpoint::Unix(config.http.socket),
+        Some(ANSWER_TIME),
+        "GET",
+        "/readyz",
+        "",
+    )?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::client;
+use super::endpoint::Endpoint;
 use crate::config::Options;
 
 /// Options of `keys`.
@@ -44,8 +45,8 @@ struct Key {
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     match args.action {
         Action::List { options, json } => {
-            let socket = options.resolve()?.http.socket;
-            let text = client::request(&socket, None, "GET", "/purser/keys", "")?;
+            let purser = Endpoint::Unix(options.resolve()?.http.socket);
+            let text = client::request(&purser, None, "GET", "/purser/keys", "")?;
             if json {
                 print!("{text}");
                 return Ok(());
@@ -59,8 +60,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             }
         }
         Action::Rotate { options } => {
-            let socket = options.resolve()?.http.socket;
-            client::request(&socket, None, "POST", "/purser/keys/rotate", "")?;
+            let purser = Endpoint::Unix(options.resolve()?.http.socket);
+            client::request(&purser, None, "POST", "/purser/keys/rotate", "")?;
             println!("The keys were rotated.");
         }
     }

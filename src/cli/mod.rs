@@ -3,15 +3,19 @@
 mod audit;
 mod backup;
 mod client;
+mod context;
 mod doctor;
+mod endpoint;
 mod healthcheck;
 mod key;
 mod keys;
 mod logging;
 mod openapi;
+mod plugin;
 mod process;
 mod recovery;
 mod restore;
+mod secret;
 mod serve;
 mod up;
 
@@ -57,6 +61,8 @@ enum Command {
     Backup(backup::Args),
     /// Make a store from a backup
     Restore(restore::Args),
+    /// Change values of secrets under the same name, and see who has which
+    Secret(secret::Args),
     /// Say what of its promises this host lets purser keep
     Doctor(doctor::Args),
     /// Print the API document
@@ -65,12 +71,20 @@ enum Command {
 
 /// Runs the command that the arguments name.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let done = match cli.command {
-        Command::Doctor(args) => match doctor::run(args) {
-            Ok(code) => return code,
-            Err(error) => Err(error),
-        },
+    if plugin::is_called() {
+        return finish(plugin::run());
+    }
+    finish(match Cli::parse().command {
+        Command::Doctor(args) => doctor::run(args),
+        Command::Secret(args) => secret::run(args),
+        command => run_plain(command).map(|()| ExitCode::SUCCESS),
+    })
+}
+
+/// Runs a command that succeeds or fails, and no more.
+fn run_plain(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Doctor(_) | Command::Secret(_) => Ok(()),
         Command::Up(args) => up::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Healthcheck(args) => healthcheck::run(args),
@@ -80,12 +94,12 @@ pub fn run() -> ExitCode {
         Command::Backup(args) => backup::run(args),
         Command::Restore(args) => restore::run(args),
         Command::Openapi => openapi::run(),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("purser: {error:#}");
-            ExitCode::FAILURE
-        }
     }
+}
+
+fn finish(done: anyhow::Result<ExitCode>) -> ExitCode {
+    done.unwrap_or_else(|error| {
+        eprintln!("purser: {error:#}");
+        ExitCode::FAILURE
+    })
 }

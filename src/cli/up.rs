@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use super::client::request;
+use super::endpoint::Endpoint;
 use super::serve::{Stop, block_on, prepare, until_stopped, with_advice};
 use crate::app::{App, SystemEntropy};
 use crate::config::{Config, Options};
@@ -45,7 +46,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             // The same request that `docker swarm init` makes, through the same door.
             let socket = config.http.socket.clone();
             let made = tokio::task::spawn_blocking(move || {
-                request(&socket, Some(INIT_TIME), "POST", "/swarm/init", &wish.to_string())
+                request(
+                    &Endpoint::Unix(socket),
+                    Some(INIT_TIME),
+                    "POST",
+                    "/swarm/init",
+                    &wish.to_string(),
+                )
             });
             if let Err(error) = made.await.context("the swarm was not made").flatten() {
                 app.stop().await;
