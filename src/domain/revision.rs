@@ -114,11 +114,14 @@ pub struct Revisions {
     pub current: u64,
     /// All that are kept, by number; empty while there is only the first.
     pub known: Vec<Known>,
+    /// The highest number that was ever given, also to one that is not kept any more.
+    #[serde(default)]
+    pub given: u64,
 }
 
 impl Default for Revisions {
     fn default() -> Self {
-        Revisions { current: 1, known: Vec::new() }
+        Revisions { current: 1, known: Vec::new(), given: 1 }
     }
 }
 
@@ -162,9 +165,11 @@ impl Revisions {
         self.current = number;
     }
 
-    /// The number of the next one.
-    pub fn next_number(&self) -> u64 {
-        self.known.last().map_or(1, |known| known.number) + 1
+    /// Gives a number to the next one. None is given twice.
+    pub fn give_number(&mut self) -> u64 {
+        let newest = self.known.last().map_or(1, |known| known.number);
+        self.given = self.given.max(newest) + 1;
+        self.given
     }
 }
 

@@ -84,6 +84,7 @@ scenarios! {
     rollback_by_failure
     rollback_fails
     rotate
+    rotate_choose
     rotate_own_way
     rotate_returns
     rotate_together

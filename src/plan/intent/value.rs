@@ -174,7 +174,7 @@ fn add(
     ctx: Context<'_>,
 ) -> (Revisions, Vec<Change>) {
     let mut revisions = stored.listed();
-    let (number, fingerprint) = (revisions.next_number(), payload.fingerprint);
+    let (number, fingerprint) = (revisions.give_number(), payload.fingerprint);
     let (made_at, lies_with) = (ctx.now, Some(id));
     revisions.known.push(Known { number, fingerprint, made_at, left_at: None, lies_with });
     revisions.choose(number, ctx.now);

@@ -10,6 +10,7 @@
 //!   down n1   up n1   hang n1   remove-node n1   label n1 zone=b
 //!   drain n1  pause n1  activate n1  promote n1  mutter n1
 //!   secret s1   config c1   rotate s1   remove-secret s1   remove-config c1
+//!   choose s1     choose s1 2     prune s1 keep=0   (values, as rotate makes them)
 //!   network back subnet=10.1.0.0/28 range=… gateway=… aux=… ingress=yes attachable=yes
 //!   remove-network back   attach n1 back address=10.1.0.5   detach n1
 //!   history 2   restart-manager   leap 48h   advance 5s   watch web   show tasks [web]
@@ -75,6 +76,8 @@ impl World {
                 self.client(intent)
             }
             "rotate" => self.rotate(named()?).and_then(|intent| self.client(intent)),
+            "choose" => self.choose(named()?, settings).and_then(|intent| self.client(intent)),
+            "prune" => self.prune(named()?, settings).and_then(|intent| self.client(intent)),
             "remove-secret" => self.remove_secret(named()?).and_then(|intent| self.client(intent)),
             "remove-config" => self.remove_config(named()?).and_then(|intent| self.client(intent)),
             "label" => self.edit_node(named()?, |spec| {

@@ -9,10 +9,12 @@ use purser::domain::config::ConfigSpec;
 use purser::domain::container::ConfigReference;
 use purser::domain::id::{ConfigId, Entropy as _, RevisionId, SecretId, Stream};
 use purser::domain::intent::{Intent, NewValue, SealedPayload};
-use purser::domain::revision::Keep;
+use purser::domain::meta::Version;
+use purser::domain::revision::{Keep, Owner};
 use purser::domain::secret::{FileTarget, Fingerprint, SecretReference, SecretSpec};
 use purser::domain::service::ServiceSpec;
 
+use super::spec::number;
 use super::world::World;
 
 impl World {
@@ -55,6 +57,30 @@ impl World {
         let (id, version, spec) = (config.id, config.meta.version, config.spec.clone());
         let (fingerprint, value) = value();
         Ok(Intent::UpdateConfig { id, version, spec, fingerprint, value })
+    }
+
+    fn owner(&self, name: &str) -> Result<(Owner, Version), String> {
+        let secret = self.view.secret_named(name);
+        let secret = secret.map(|secret| (Owner::Secret(secret.id), secret.meta.version));
+        let config = self.view.config_named(name);
+        let config = config.map(|config| (Owner::Config(config.id), config.meta.version));
+        secret.or(config).ok_or(format!("nothing is called {name}"))
+    }
+
+    /// An earlier value: that of the number that follows, or the one before the present one.
+    pub fn choose(&self, name: &str, settings: &[&str]) -> Result<Intent, String> {
+        let (owner, version) = self.owner(name)?;
+        let number = settings.first().map(|text| number(text)).transpose()?;
+        Ok(Intent::ChooseRevision { owner, version, number })
+    }
+
+    /// Drops values that nothing uses: all, or with `keep=N` all but the newest.
+    pub fn prune(&self, name: &str, settings: &[&str]) -> Result<Intent, String> {
+        let (owner, _) = self.owner(name)?;
+        let kept = settings.iter().find_map(|setting| setting.strip_prefix("keep="));
+        let newest = kept.map(|text| number(text)).transpose()?.unwrap_or(0);
+        let newest = usize::try_from(newest).map_err(|error| error.to_string())?;
+        Ok(Intent::PruneRevisions { owner, keep: Keep { newest, unused_for: 0 } })
     }
 
     pub fn remove_secret(&self, name: &str) -> Result<Intent, String> {

@@ -135,7 +135,8 @@ fn command(dice: &mut Dice) -> String {
             format!("{} {}", dice.pick(&["fail", "complete", "late"]), dice.pick(&tasks))
         }
         23..=24 => {
-            format!("{} {}", dice.pick(&["secret", "remove-secret", "rotate"]), secret(dice))
+            let verbs = ["secret", "remove-secret", "rotate", "rotate", "choose", "prune"];
+            format!("{} {}", dice.pick(&verbs), secret(dice))
         }
         25 => format!("{} c1", dice.pick(&["config", "remove-config"])),
         26..=32 => {
