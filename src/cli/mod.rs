@@ -62,6 +62,7 @@ enum Command {
     /// Make a store from a backup
     Restore(restore::Args),
     /// Change values of secrets under the same name, and see who has which
+    #[command(after_help = secret::EXIT_CODES)]
     Secret(secret::Args),
     /// Say what of its promises this host lets purser keep
     Doctor(doctor::Args),

@@ -37,6 +37,7 @@ enum Plugin {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Change values of secrets under the same name, and see who has which
+    #[command(after_help = secret::EXIT_CODES)]
     Secret(secret::Asked),
 }
 

@@ -57,7 +57,7 @@ impl Front {
             };
             let why = response.extensions_mut().remove::<Why>();
             if let Some(why) = why
-                && (is_change || why.is_denied)
+                && (is_change && caller.trial().is_none() || why.is_denied)
             {
                 let telling = self.limits.note(caller.identity(), why.is_denied, Instant::now());
                 if telling != Telling::Nothing && !caller.is_told() {

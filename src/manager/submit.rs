@@ -4,9 +4,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 use super::Manager;
-use crate::domain::actor::Actor;
+use crate::domain::actor::{Actor, Caller};
 use crate::domain::audit::Note;
-use crate::domain::change::{Change, Key};
+use crate::domain::change::{Change, Key, Object};
 use crate::domain::config::{CONFIG_LEN_MAX, ConfigSpec};
 use crate::domain::forecast::Forecast;
 use crate::domain::id::{ConfigId, RevisionId, SecretId};
@@ -17,6 +17,8 @@ use crate::domain::revision::{Keep, Owner};
 use crate::domain::secret::{Fingerprint, SECRET_LEN_MAX, SecretSpec};
 use crate::domain::time::Nanoseconds;
 use crate::domain::view::View;
+use crate::plan::access::policy::Verb;
+use crate::plan::access::rights::{Asking, target};
 use crate::plan::access::{self, rights};
 use crate::plan::forecast::forecast;
 use crate::plan::{Context, intent};
@@ -87,9 +89,26 @@ impl Manager {
         trial: &OnceLock<Forecast>,
     ) -> Result<Applied, Refusal> {
         let (view, changes) = self.ask(actor, intent)?;
+        let mut forecast = forecast(&view, &changes, self.clock().now());
+        if let Actor::Client(caller) = actor {
+            self.hide_unseen(caller, &view, &mut forecast);
+        }
         // A request comes to one decision.
-        let _ = trial.set(forecast(&view, &changes, self.clock().now()));
+        let _ = trial.set(forecast);
         Ok(Applied::nothing(&view))
+    }
+
+    /// Takes out of a forecast which services a client may not see.
+    fn hide_unseen(&self, caller: &Caller, view: &View, forecast: &mut Forecast) {
+        let policy = self.policy();
+        let asking = Asking { policy: &policy, caller };
+        let sees = |id: &str| {
+            let service = id.parse().ok().and_then(|id| view.service(id));
+            let object = service.map(|service| Object::Service(service.clone()));
+            object.is_none_or(|object| asking.is_allowed(Verb::Read, target(&object)))
+        };
+        forecast.changes.retain(|change| sees(&change.id));
+        forecast.services.retain(|service| sees(service.id.as_str()));
     }
 
     /// What a request would come to now.

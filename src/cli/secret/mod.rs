@@ -17,6 +17,9 @@ use super::endpoint::Endpoint;
 use crate::config::Options;
 use ask::Ask;
 
+/// What the exit codes mean, for the help.
+pub(super) const EXIT_CODES: &str = "Exit codes: 0 done; 1 refused, or failed; 2 not understood; \
+    3 (wait, explain) something is in the way that does not go away by itself; 4 (wait) the time is up";
 /// The exit code of `wait` and `explain` when something is in the way that does not go away by itself.
 const IN_THE_WAY: u8 = 3;
 /// The exit code of `wait` when the time is up.
@@ -32,11 +35,7 @@ pub(super) struct Args {
 }
 
 /// What is asked for, and how it is to be told.
-///
-/// Exit codes: 0 done, 1 refused or failed, 2 not understood; wait and explain: 3 when something is in the
-/// way, and wait: 4 when the time is up.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(super) struct Asked {
     /// How to print: a table or sentences, or JSON
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]

@@ -78,7 +78,7 @@ impl World {
     pub fn prune(&self, name: &str, settings: &[&str]) -> Result<Intent, String> {
         let (owner, _) = self.owner(name)?;
         let kept = settings.iter().find_map(|setting| setting.strip_prefix("keep="));
-        let newest = kept.map(|text| number(text)).transpose()?.unwrap_or(0);
+        let newest = kept.map(number).transpose()?.unwrap_or(0);
         let newest = usize::try_from(newest).map_err(|error| error.to_string())?;
         Ok(Intent::PruneRevisions { owner, keep: Keep { newest, unused_for: 0 } })
     }
