@@ -30,6 +30,7 @@ mod api_secret;
 mod api_service;
 mod api_service_network;
 mod api_service_refusal;
+mod api_supply;
 mod api_swarm;
 mod api_table;
 mod api_task;
