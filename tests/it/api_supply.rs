@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use purser::domain::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::api_table::{check, make_secret, post, request, version};
@@ -203,9 +204,9 @@ fn an_earlier_version_is_chosen_again_and_that_is_told() {
     ] {
         assert!(records.contains(told), "{told}: {records}");
     }
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    let events = client.get(&format!("/events?since=0&until={}", now.as_secs() + 1)).text();
+    let end = client.get("/configs/conf").json()["UpdatedAt"].as_str().and_then(Timestamp::parse);
+    let end = end.expect("a time").unix_seconds() + 1;
+    let events = client.get(&format!("/events?since=0&until={end}")).text();
     let told = r#""Attributes":{"name":"conf","version":"4"}"#;
     assert!(events.contains(told), "{events}");
 }
