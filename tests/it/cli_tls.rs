@@ -62,4 +62,21 @@ fn docker_context_leads_to_it() {
     assert_eq!(docker_in(&config, "--context far config ls -q", b"").ok(), id);
     docker_in(&config, "context use far", b"").ok();
     assert_eq!(docker_in(&config, "info -f {{.Swarm.LocalNodeState}}", b"").ok(), "active");
+    // Plugins find their own way there.
+    std::fs::create_dir(config.join("cli-plugins")).expect("a directory");
+    let plugin = config.join("cli-plugins/docker-purser");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_purser"), plugin).expect("a link");
+    let set = docker_in(&config, "purser secret set pw", b"by certificate");
+    assert_eq!(set.ok(), "pw: version 1");
+    let bare = format!("-H tcp://{} purser secret history pw", guarded.addr);
+    assert_eq!(docker_in(&config, &bare, b"").code, 1, "without a certificate nothing is told");
+    let flags = format!(
+        "-H tcp://{} --tlsverify --tlscacert {} --tlscert {} --tlskey {}",
+        guarded.addr,
+        guarded.authority.file.display(),
+        ann.cert.display(),
+        ann.key.display()
+    );
+    let history = docker_in(&config, &format!("{flags} purser secret history pw"), b"").ok();
+    assert!(history.contains("yes"), "{history}");
 }
