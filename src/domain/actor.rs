@@ -33,6 +33,11 @@ impl fmt::Display for Actor {
 }
 
 impl Actor {
+    /// True for a client whose request is only tried.
+    pub fn is_trying(&self) -> bool {
+        matches!(self, Actor::Client(caller) if caller.trial().is_some())
+    }
+
     /// Where the request came from, as far as that says more than who asks.
     pub fn source(&self) -> String {
         match self {

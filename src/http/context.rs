@@ -85,9 +85,8 @@ impl<S: Sync> FromRequestParts<S> for Asker {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Asker, Failure> {
-        let caller: Caller = parts.extensions.get().cloned().unwrap_or_default();
-        check_meant(&caller)?;
-        Ok(Asker(Actor::Client(caller)))
+        let actor = Actor::Client(parts.extensions.get().cloned().unwrap_or_default());
+        check_meant(&actor).map(|()| Asker(actor))
     }
 }
 
@@ -95,10 +94,10 @@ impl<S: Sync> FromRequestParts<S> for Asker {
 ///
 /// # Errors
 /// It is one.
-pub(super) fn check_meant(caller: &Caller) -> Result<(), Failure> {
-    match caller.trial() {
-        None => Ok(()),
-        Some(_) => Err(Failure::invalid("this request cannot be tried with dryRun")),
+pub(super) fn check_meant(actor: &Actor) -> Result<(), Failure> {
+    match actor.is_trying() {
+        false => Ok(()),
+        true => Err(Failure::invalid("this request cannot be tried with dryRun")),
     }
 }
 

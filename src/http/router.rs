@@ -184,6 +184,8 @@ const TRIED: &[&str] = &[
     "NodeDelete",
     "NetworkCreate",
     "NetworkDelete",
+    "SwarmUpdate",
+    "SwarmLeave",
 ];
 
 fn trial_schemas() -> Vec<(String, RefOr<Schema>)> {

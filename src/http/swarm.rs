@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::address;
-use super::context::{Access, Api, Asker};
+use super::context::{Access, Api, Asker, Proposer, check_meant};
 use super::decode;
 use super::error::{ErrorResponse, Failure, empty, json};
 use super::query::Query;
@@ -196,7 +196,7 @@ pub(super) async fn inspect(
 pub(super) async fn update(
     State(api): State<Api>,
     access: Access,
-    Asker(actor): Asker,
+    Proposer(actor): Proposer,
     query: Query,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
@@ -256,12 +256,13 @@ fn merge(known: &mut Value, sent: Value) {
 pub(super) async fn leave(
     State(api): State<Api>,
     access: Access,
-    Asker(actor): Asker,
+    Proposer(actor): Proposer,
     query: Query,
 ) -> Result<Response<Body>, Failure> {
     let view = api.manager.view();
     let unavailable = |text: &str| Failure(Refusal::front(Reason::Unavailable, text));
     if let Some(locked) = &api.locked {
+        check_meant(&actor)?;
         if !query.loose_bool("force") {
             return Err(unavailable(
                 "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore \
@@ -284,6 +285,10 @@ pub(super) async fn leave(
     }
     // Before the engine of this host gives up its tasks.
     access.check_at_all(Verb::Remove, Right::Swarm)?;
+    if actor.is_trying() {
+        api.manager.try_leaving(actor).await?;
+        return Ok(empty(StatusCode::OK));
+    }
     super::attach::before_leave(&api, cluster).await;
     api.manager.leave_swarm(actor).await?;
     Ok(empty(StatusCode::OK))

@@ -87,6 +87,9 @@ impl Manager {
         mut update: SwarmUpdate,
     ) -> Result<Applied, Refusal> {
         self.prepare_root(&mut update)?;
+        if actor.is_trying() {
+            return self.submit(actor, Intent::UpdateSwarm(Box::new(update))).await;
+        }
         let has_new_root = update.new_root.is_some();
         let applied = self.update_and_relock(actor, update).await?;
         let lead = self.inner.lead.borrow().clone();
@@ -110,6 +113,17 @@ impl Manager {
         }
         let key = self.provided_key().await?;
         self.submit_and_lock(actor, intent, LockChange::Replace(key)).await
+    }
+
+    /// Says what would be gone with the swarm.
+    ///
+    /// # Errors
+    /// There is none, or this is no trial.
+    pub async fn try_leaving(&self, actor: Actor) -> Result<(), Refusal> {
+        match actor.is_trying() {
+            true => self.submit(actor, Intent::LeaveSwarm).await.map(|_| ()),
+            false => Err(Refusal::front(Reason::Unknown, "leaving is more than a write")),
+        }
     }
 
     /// Ends the swarm; what comes after it is not locked.

@@ -290,6 +290,37 @@ mod tests {
     use crate::domain::audit::Outcome;
     use crate::manager::fixture::Fixture;
 
+    #[tokio::test]
+    async fn versions_that_nothing_uses_are_dropped_by_age() {
+        let fixture = Fixture::leading().await;
+        let manager = &fixture.manager;
+        let spec = SecretSpec { name: "db".into(), ..SecretSpec::default() };
+        let value = |text: &str| SecretBytes::new(text.as_bytes().to_vec());
+        let id = manager.create_secret(Actor::Manager, spec.clone(), value("one")).await;
+        let id = id.expect("it is free");
+        for text in ["two", "three"] {
+            fixture.clock.advance(std::time::Duration::from_secs(3_600));
+            let version = manager.view().secret(id).expect("it is there").meta.version;
+            let which = (id, version);
+            let done =
+                manager.update_secret(Actor::Manager, which, spec.clone(), value(text)).await;
+            done.expect("another value");
+        }
+        let kept = || -> Vec<u64> {
+            let view = manager.view();
+            let known = &view.secret(id).expect("it is there").revisions.known;
+            known.iter().map(|known| known.number).collect()
+        };
+        let hours = |count: i64| count * 3_600_000_000_000;
+        fixture.clock.advance(std::time::Duration::from_secs(3_600));
+        manager.prune_old(hours(3)).await.expect("the store writes");
+        assert_eq!(kept(), [1, 2, 3], "the first was replaced two hours ago, the second one");
+        manager.prune_old(hours(2)).await.expect("the store writes");
+        assert_eq!(kept(), [2, 3]);
+        manager.prune_old(hours(0)).await.expect("the store writes");
+        assert_eq!(kept(), [3], "the current one stays");
+    }
+
     /// In a release build this takes a part of the two seconds that it may; this is none.
     #[tokio::test]
     async fn a_hundred_thousand_records_are_verified() {

@@ -100,7 +100,7 @@ impl Manager {
             let message = "the driver makes the value of the secret; none can be sent";
             return Err(Refusal::invalid(message));
         }
-        if is_tried(actor) {
+        if actor.is_trying() {
             return Ok(Some(SecretBytes::new(draw(self.entropy(), 32))));
         }
         self.supply(spec, supply).await.map(Some)
@@ -127,7 +127,7 @@ impl Manager {
         };
         let revision = RevisionId::make(self.entropy());
         // Nothing is run for who may not, nor for a trial: any other value has the same consequences.
-        if is_tried(&actor) {
+        if actor.is_trying() {
             return self.submit(actor, rotation(self.stand_in(), revision)).await.map(|_| ());
         }
         self.ask(&actor, rotation(self.stand_in(), revision))?;
@@ -251,11 +251,6 @@ impl Manager {
             }
         }
     }
-}
-
-/// True for a request that is only tried.
-fn is_tried(actor: &Actor) -> bool {
-    matches!(actor, Actor::Client(caller) if caller.trial().is_some())
 }
 
 /// So many letters and digits, each as likely as any other.

@@ -24,9 +24,11 @@ pub fn forecast(view: &View, changes: &[Change], now: Timestamp) -> Forecast {
     let mut services: BTreeMap<ServiceId, ServiceForecast> = BTreeMap::new();
     for item in &changed {
         if let Key::Service(id) = item.key {
-            let known = after.service(id).or_else(|| view.service(id));
-            if let Some(service) = known {
+            if let Some(service) = after.service(id) {
                 services.insert(id, of_service(&after, service));
+            } else if let Some(service) = view.service(id) {
+                let stopped = orchestrator::instances(view, service);
+                services.insert(id, ServiceForecast { stopped, ..plain(service) });
             }
         }
         if let Key::Node(node) = item.key {
@@ -102,7 +104,6 @@ fn plain(service: &Service) -> ServiceForecast {
 fn of_service(after: &View, service: &Service) -> ServiceForecast {
     let Outlook { stale, missing, surplus } = orchestrator::outlook(after, service);
     let config = orchestrator::rollout_config(service);
-    let is_paused = after.service(service.id).is_some_and(|service| service.is_paused());
     ServiceForecast {
         replaced: stale,
         started: missing,
@@ -110,7 +111,7 @@ fn of_service(after: &View, service: &Service) -> ServiceForecast {
         waves: waves(stale, config.parallelism),
         delay: config.delay,
         order: config.order.unwrap_or(UpdateOrder::StopFirst),
-        waits: (is_paused && stale > 0).then_some(Wait::Paused),
+        waits: (service.is_paused() && stale > 0).then_some(Wait::Paused),
         ..plain(service)
     }
 }

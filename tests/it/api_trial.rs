@@ -75,6 +75,14 @@ fn what_would_change_is_told_and_nothing_is_changed() {
     );
     assert_eq!(told["Changes"][0]["Action"], "create");
     let generated = json!({"Name": "g", "Driver": {"Name": "generate"}});
+    let told = tried(&client, "POST", "/swarm/leave?force=true&dryRun=true", &json!({}));
+    let stopped: u64 = told["Services"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|service| service["Stopped"].as_u64())
+        .sum();
+    assert_eq!(stopped, 10, "{told}");
     let told = tried(&client, "POST", "/secrets/create?dryRun=true", &generated);
     assert_eq!(told["Changes"][0]["Name"], "g");
 

@@ -71,14 +71,18 @@ pub struct Outlook {
     pub surplus: u64,
 }
 
-/// The outlook of a service; of one that is not in the view any more, that of its end.
+/// How many slots of a service are filled.
+pub fn instances(view: &View, service: &Service) -> u64 {
+    let slots = slot::slots(view, service);
+    slots.iter().filter(|slot| slot.current().is_some()).count() as u64
+}
+
+/// The outlook of a service.
 pub fn outlook(view: &View, service: &Service) -> Outlook {
     let slots = slot::slots(view, service);
     let taken: Vec<_> = slots.iter().filter(|slot| slot.current().is_some()).collect();
     let have = taken.len() as u64;
-    let is_gone = view.service(service.id).is_none();
     let wanted = match service.spec.mode.kind() {
-        _ if is_gone => 0,
         ModeKind::Replicated(replicas) => replicas,
         ModeKind::Global => {
             view.nodes().filter(|node| global::has_slot(service, node)).count() as u64
