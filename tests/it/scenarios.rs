@@ -53,6 +53,7 @@ scenarios! {
     global_nodes
     global_policies
     global_update
+    health
     history
     host_ports
     job
