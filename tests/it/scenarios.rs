@@ -86,6 +86,7 @@ scenarios! {
     rollback_fails
     rotate
     rotate_own_way
+    rotate_policies
     rotate_returns
     rotate_together
     scale
