@@ -13,7 +13,7 @@ use super::kit::purser::Purser;
 use super::kit::search::canary;
 
 /// Sends a value to a secret or config as it is now.
-fn rotate(client: &Client, path: &str, data: &[u8]) -> Answer {
+pub fn rotate(client: &Client, path: &str, data: &[u8]) -> Answer {
     let now = client.get(path).json();
     let path = format!("{path}/update?version={}", now["Version"]["Index"]);
     let spec = &now["Spec"];

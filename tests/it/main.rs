@@ -69,6 +69,8 @@ mod engine_network_local;
 mod engine_nodes;
 mod engine_options;
 mod engine_passthrough;
+mod engine_rotate;
+mod engine_rotate_moments;
 mod engine_secrets;
 mod engine_stack;
 mod engine_walk_nginx;

@@ -53,6 +53,7 @@ scenarios! {
     global_nodes
     global_policies
     global_update
+    health
     history
     host_ports
     job
@@ -86,6 +87,7 @@ scenarios! {
     rotate
     rotate_choose
     rotate_own_way
+    rotate_policies
     rotate_returns
     rotate_together
     scale

@@ -6,20 +6,27 @@ use std::sync::Arc;
 
 use super::slot::{self, Slot};
 use super::update;
+use crate::domain::change::Key;
 use crate::domain::id::TaskId;
 use crate::domain::service::{Service, UpdateOrder};
 use crate::domain::task::Task;
 use crate::domain::task_state::TaskState;
 use crate::domain::view::View;
-use crate::plan::Planned;
+use crate::plan::{Context, Planned};
 
 /// Gives up what has handed over, or what nothing is to be handed over to any more.
-pub(super) fn plan(view: &View, service: &Service, slots: &[Slot<'_>], planned: &mut Planned) {
+pub(super) fn plan(
+    view: &View,
+    service: &Service,
+    slots: &[Slot<'_>],
+    ctx: Context<'_>,
+    planned: &mut Planned,
+) {
     for slot in slots {
         if slot.tasks.iter().filter(|task| task.is_wanted()).nth(1).is_none() {
             continue;
         }
-        let kept = keep(view, service, slot);
+        let kept = keep(view, service, slot, ctx, planned);
         for task in slot.tasks.iter().filter(|task| task.is_wanted()) {
             if !kept.contains(&Some(task.id)) {
                 planned.changes.push(slot::desire(task, TaskState::Shutdown));
@@ -29,7 +36,13 @@ pub(super) fn plan(view: &View, service: &Service, slots: &[Slot<'_>], planned: 
 }
 
 /// The new task of a slot and the one that runs meanwhile; one of them when that is enough.
-fn keep(view: &View, service: &Service, slot: &Slot<'_>) -> [Option<TaskId>; 2] {
+fn keep(
+    view: &View,
+    service: &Service,
+    slot: &Slot<'_>,
+    ctx: Context<'_>,
+    planned: &mut Planned,
+) -> [Option<TaskId>; 2] {
     let wanted = || slot.tasks.iter().copied().filter(|task| task.is_wanted());
     let runs = |task: &&Arc<Task>| task.status.state == TaskState::Running;
     let current = || wanted().filter(|task| slot::is_current(view, service, task));
@@ -42,9 +55,11 @@ fn keep(view: &View, service: &Service, slot: &Slot<'_>) -> [Option<TaskId>; 2] 
     // What waits for a place gets none where the old one holds it, as with a port of the host.
     let starts_first = update::config(service).order == Some(UpdateOrder::StartFirst);
     let waits = !starts_first && new.status.state < TaskState::Assigned;
-    if runs(&new) || waits {
+    let proven_at = runs(&new).then(|| slot::proven_at(new));
+    if waits || proven_at.is_some_and(|at| at <= ctx.now) {
         return [Some(new.id), None];
     }
+    planned.again.extend(proven_at.map(|at| (at, Key::Service(service.id))));
     let old = wanted().filter(|task| task.id != new.id).find(runs);
     [Some(new.id), old.map(|task| task.id)]
 }

@@ -19,7 +19,7 @@ pub(super) fn reconcile(
     planned: &mut Planned,
 ) {
     let slots = slot::slots(view, service);
-    handover::plan(view, service, &slots, planned);
+    handover::plan(view, service, &slots, ctx, planned);
     if planned.changes.is_empty() {
         restart::plan(view, service, &slots, ctx, planned);
     }

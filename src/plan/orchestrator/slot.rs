@@ -12,10 +12,15 @@ use crate::domain::node::{Availability, Node, NodeState};
 use crate::domain::service::{ModeKind, Service, TaskSpec};
 use crate::domain::task::{Restarts, Task, TaskStatus};
 use crate::domain::task_state::TaskState;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Nanoseconds, Timestamp};
 use crate::domain::view::View;
 use crate::plan::Context;
 use crate::plan::scheduler::satisfies;
+
+/// How long a task with a health check has to be said to run before a rollout goes by it: 1 second. Of a
+/// container that never became healthy, and ends well when its engine stops it for that, the engine says
+/// that the task runs, and at once that it has completed.
+const HEALTH_DOUBT: Nanoseconds = 1_000_000_000;
 
 /// What tells the slots of a service apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,6 +123,13 @@ pub fn is_current(view: &View, service: &Service, task: &Task) -> bool {
     had == wished && node.is_some_and(|node| satisfies(&wished.constraints, node))
 }
 
+/// From when on a task that runs may be relied on.
+pub(super) fn proven_at(task: &Task) -> Timestamp {
+    let container = task.spec.container_spec.as_ref();
+    let has_check = container.is_some_and(|container| container.healthcheck.is_some());
+    task.status.applied_at.plus(if has_check { HEALTH_DOUBT } else { 0 })
+}
+
 /// True when a task's node will not run it, or should not: it is gone, down, or drained, or does not
 /// satisfy the constraints any more. A paused node keeps what it has.
 pub fn is_lost(view: &View, service: &Service, task: &Task) -> bool {
@@ -203,13 +215,13 @@ pub(super) fn make(service: &Service, key: SlotKey, start: Start, ctx: Context<'
     task.into()
 }
 
-/// The same task with another wish.
 /// Gives up a task that ended or is lost; whether it is replaced is judged by that moment for ever.
 pub(super) fn end(task: &Task, given_up_at: Timestamp) -> Change {
     let restarts = Restarts { given_up_at: Some(given_up_at), ..task.restarts.clone() };
     Task { desired_state: TaskState::Shutdown, restarts, ..task.clone() }.into()
 }
 
+/// The same task with another wish.
 pub(super) fn desire(task: &Task, desired_state: TaskState) -> Change {
     Task { desired_state, ..task.clone() }.into()
 }

@@ -257,7 +257,9 @@ impl Rollout<'_> {
             }
             // So often that the first one is not kept any more.
             (Some(_), _) => Done::At(Timestamp::ZERO),
-            (None, Some(task)) if runs(task) => Done::At(task.status.applied_at.plus(wait)),
+            (None, Some(task)) if runs(task) => {
+                Done::At(task.status.applied_at.plus(wait).max(slot::proven_at(task)))
+            }
             // What fails again and again since before this rollout does not hold it up.
             (None, Some(task)) if is_replacement(task) && self.may_come(task) => Done::NotYet,
             (None, _) => Done::At(Timestamp::ZERO),

@@ -200,6 +200,11 @@ impl Random {
         Random(RandomState::new().hash_one(SEEDS.fetch_add(1, Ordering::Relaxed)) | 1)
     }
 
+    /// The same numbers each time. The seed is no 0.
+    pub fn seeded(seed: u64) -> Random {
+        Random(seed)
+    }
+
     /// A number less than `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;

@@ -7,6 +7,7 @@ pub mod http;
 pub mod load;
 pub mod purser;
 pub mod python;
+pub mod rotation;
 pub mod scratch;
 pub mod search;
 pub mod start;

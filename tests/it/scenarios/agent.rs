@@ -7,6 +7,7 @@
 //! | `sick` | never gets beyond starting |
 //! | `crash` | fails when it has run for 1 s |
 //! | `once` | completes when it has run for 1 s |
+//! | `ill` | is said to run, and 50 ms later to have completed |
 //! | `flaky` | fails as `crash` the first time in an odd slot, and else completes as `once` |
 //! | `lingers` | takes 5 s to stop |
 //!
@@ -125,7 +126,8 @@ fn step(task: &Task) -> Option<Step> {
     use TaskState::*;
     let image = task.spec.container_spec.as_ref().map_or("", |ContainerSpec { image, .. }| image);
     let (state, since) = (task.status.state, task.status.applied_at);
-    let after = |seconds, states, err| Some(Step { at: since.plus(seconds * SECOND), states, err });
+    let at = |time, states, err| Some(Step { at: since.plus(time), states, err });
+    let after = |seconds, states, err| at(seconds * SECOND, states, err);
     if state < Assigned || state.is_terminal() {
         return None;
     }
@@ -150,6 +152,7 @@ fn step(task: &Task) -> Option<Step> {
         }
         Running if image.contains("flaky") => after(1, (Complete, Complete), ""),
         Running if image.contains("crash") => after(1, (Failed, Failed), "task: non-zero exit (1)"),
+        Running if image.contains("ill") => at(SECOND / 20, (Complete, Complete), ""),
         Running if image.contains("once") => after(1, (Complete, Complete), ""),
         _ => None,
     }

@@ -133,15 +133,20 @@ fn attachment_fault(view: &View, task: &Task) -> Option<&'static str> {
     (!is_told || !at_work(task)).then_some("not as it was made")
 }
 
-/// In one slot one task is wanted, or two: an old one that runs until the new one does.
+/// In one slot one task is wanted, or two: an old one that runs until the new one does, or for a moment
+/// more where a health check says when that is.
 fn slot_fault(view: &View, wanted: &[&Task]) -> Option<String> {
+    let has_check = |task: &Task| {
+        let container = task.spec.container_spec.as_ref();
+        container.is_some_and(|container| container.healthcheck.is_some())
+    };
     let is_handover = |one: &Task, other: &Task| {
         let Some(service) = service_of(view, one) else { return false };
         let (old, new) =
             if one.meta.created_at < other.meta.created_at { (one, other) } else { (other, one) };
         matches!(service.spec.mode.kind(), ModeKind::Replicated(_))
             && old.status.state == TaskState::Running
-            && new.status.state != TaskState::Running
+            && (new.status.state != TaskState::Running || has_check(new))
             && !is_current(view, service, old)
             && is_current(view, service, new)
     };

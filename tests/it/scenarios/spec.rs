@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use purser::domain::container::{ContainerSpec, Driver, Mount, VolumeOptions};
+use purser::domain::container::{ContainerSpec, Driver, HealthConfig, Mount, VolumeOptions};
 use purser::domain::endpoint::{EndpointSpec, NetworkAttachmentConfig, PortConfig, PublishMode};
 use purser::domain::network::{IpamConfig, NetworkSpec, OVERLAY, VNI_OPTION};
 use purser::domain::service::{
@@ -43,6 +43,10 @@ pub fn set(spec: &mut ServiceSpec, setting: &str) -> Result<(), String> {
             *chosen = Some(number(value)?);
         }
         "image" => container.image = value.into(),
+        "health" => {
+            let test = vec!["CMD-SHELL".into(), value.into()];
+            container.healthcheck = Some(HealthConfig { test, ..Default::default() });
+        }
         "grace" => container.stop_grace_period = Some(span(value)?),
         "force" => template.force_update = number(value)?,
         "constraint" => {
