@@ -25,7 +25,7 @@ use purser::domain::intent::{AuthFrom, Intent, NewValue, SealedPayload, TaskRepo
 use purser::domain::meta::{Stamp, Version};
 use purser::domain::network::{Ipam, IpamConfig, NetworkSpec, OVERLAY};
 use purser::domain::node::{Availability, NodeDescription};
-use purser::domain::revision::{GATHER_TIME, REVISIONS_KEPT};
+use purser::domain::revision::{GATHER_TIME, Keep, REVISIONS_KEPT};
 use purser::domain::secret::{FileTarget, Fingerprint, SecretReference, SecretSpec};
 use purser::domain::service::{Replicated, ServiceSpec, TaskSpec};
 use purser::domain::task::{Task, TaskStatus};
@@ -255,7 +255,13 @@ impl Bench {
         let payload = sealed();
         let fingerprint = Some(payload.fingerprint);
         let (revision, payload) = (RevisionId::make(&ENTROPY), Some(payload));
-        let value = Some(NewValue { id: revision, payload, payload_len: 1 });
+        let value = Some(NewValue {
+            id: revision,
+            payload,
+            payload_len: 1,
+            is_supplied: false,
+            keep: Keep::default(),
+        });
         self.submit(Intent::UpdateSecret { id, version, spec, fingerprint, value });
     }
 

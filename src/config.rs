@@ -87,7 +87,7 @@ pub struct Options {
     pub keep_versions_days: Option<u64>,
     /// A command that supplies values of secrets with the driver `exec`; may be given several times. What it
     /// prints is the value
-    #[arg(long, env = "PURSER_SECRET_COMMAND", value_name = "NAME=COMMAND", value_delimiter = ';')]
+    #[arg(long, env = "PURSER_SECRET_COMMAND", value_name = "NAME=COMMAND")]
     #[serde(default)]
     pub secret_command: Vec<String>,
     /// Configuration file, TOML, with these options as keys [root: /etc/purser/purser.toml if it
@@ -202,7 +202,7 @@ pub enum ConfigError {
     #[error("TLS of the API needs an address: say where with --api-addr")]
     TlsWithoutAddr,
     /// What supplies secrets.
-    #[error("--secret-command takes NAME=COMMAND, not {0}")]
+    #[error("--secret-command takes NAME=COMMAND, each name once, not {0}")]
     SecretCommand(String),
     /// There is no home to put things in.
     #[error("{0} is not set; say where with {1}")]
@@ -322,8 +322,15 @@ fn secret_commands(options: &[String]) -> Result<BTreeMap<String, Vec<String>>, 
         let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
         (!name.is_empty() && !words.is_empty()).then(|| (name.to_owned(), words))
     };
-    let refused = |text: &String| ConfigError::SecretCommand(text.clone());
-    options.iter().map(|text| read(text).ok_or_else(|| refused(text))).collect()
+    let mut commands = BTreeMap::new();
+    for text in options {
+        let refused = || ConfigError::SecretCommand(text.clone());
+        let (name, words) = read(text).ok_or_else(refused)?;
+        if commands.insert(name, words).is_some() {
+            return Err(refused());
+        }
+    }
+    Ok(commands)
 }
 
 /// The credential that a service manager may give, and the file.

@@ -43,8 +43,8 @@ pub(super) async fn look_after(manager: Manager, upkeep: Upkeep, stop: Cancellat
             tracing::error!(error, "old records of the audit could not be dropped");
         }
         if let Some(days) = upkeep.keep_versions_days {
-            let nanos =
-                i64::try_from(days * DAY_SECONDS).map_or(i64::MAX, |s| s.saturating_mul(NANOS));
+            let nanos = i64::try_from(days.saturating_mul(DAY_SECONDS))
+                .map_or(i64::MAX, |s| s.saturating_mul(NANOS));
             if let Err(error) = manager.prune_old(nanos).await {
                 tracing::warn!(%error, "old versions of secrets and configs could not be dropped");
             }

@@ -17,7 +17,7 @@ const DEFAULT: &str = "default";
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Flags {
     /// Location of client config files
-    #[arg(long, global = true, env = "DOCKER_CONFIG", value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     config: Option<PathBuf>,
     /// Name of the context to use to connect to the daemon
     #[arg(short, long, global = true)]
@@ -26,8 +26,14 @@ pub(super) struct Flags {
     #[arg(short = 'H', long, global = true)]
     host: Option<String>,
     /// Use TLS; the daemon is verified in any case
-    #[arg(long, global = true)]
-    tls: bool,
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    tls: Option<bool>,
+    /// Enable debug mode; of no use here
+    #[arg(short = 'D', long, hide = true)]
+    debug: bool,
+    /// Set the logging level; of no use here
+    #[arg(short = 'l', long, hide = true, value_name = "LEVEL")]
+    log_level: Option<String>,
     /// Use TLS and verify the remote
     #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     tlsverify: Option<bool>,
@@ -58,10 +64,9 @@ impl Flags {
         if self.host.is_some() && self.context.is_some() {
             bail!("conflicting options: cannot specify both --host and --context");
         }
-        let config = match &self.config {
-            Some(dir) => dir.clone(),
-            None => Path::new(&env("HOME").unwrap_or_default()).join(".docker"),
-        };
+        let config = self.config.clone().or_else(|| env("DOCKER_CONFIG").map(PathBuf::from));
+        let config =
+            config.unwrap_or_else(|| Path::new(&env("HOME").unwrap_or_default()).join(".docker"));
         let host = self.host.clone().or_else(|| match self.context {
             Some(_) => None,
             None => env("DOCKER_HOST"),
@@ -84,7 +89,7 @@ impl Flags {
     /// The files of TLS, if that is wished for.
     fn tls_files(&self, config: &Path, env: Env<'_>) -> Option<TlsFiles> {
         let verify = self.tlsverify.unwrap_or_else(|| env("DOCKER_TLS_VERIFY").is_some());
-        if !verify && !self.tls {
+        if !verify && !self.tls.unwrap_or_else(|| env("DOCKER_TLS").is_some()) {
             return None;
         }
         let dir = env("DOCKER_CERT_PATH").map_or_else(|| config.to_owned(), PathBuf::from);
@@ -92,8 +97,7 @@ impl Flags {
             |flag: &Option<PathBuf>, name: &str| flag.clone().unwrap_or_else(|| dir.join(name));
         Some(TlsFiles {
             ca: file(&self.tlscacert, "ca.pem"),
-            cert: file(&self.tlscert, "cert.pem"),
-            key: file(&self.tlskey, "key.pem"),
+            own: Some((file(&self.tlscert, "cert.pem"), file(&self.tlskey, "key.pem"))),
         })
     }
 }
@@ -120,12 +124,13 @@ fn of_context(config: &Path, name: &str) -> anyhow::Result<Endpoint> {
     let endpoint = &meta["Endpoints"]["docker"];
     let host = endpoint["Host"].as_str();
     let host = host.with_context(|| format!("context {name:?} has no docker endpoint"))?;
+    if endpoint["SkipTLSVerify"] == true {
+        bail!("context {name:?} does not verify its daemon, and purser sends values to none such");
+    }
     let dir = config.join("contexts/tls").join(&id).join("docker");
-    let tls = dir.is_dir().then(|| TlsFiles {
-        ca: dir.join("ca.pem"),
-        cert: dir.join("cert.pem"),
-        key: dir.join("key.pem"),
-    });
+    let own = (dir.join("cert.pem"), dir.join("key.pem"));
+    let own = Some(own).filter(|(cert, _)| cert.exists());
+    let tls = dir.is_dir().then(|| TlsFiles { ca: dir.join("ca.pem"), own });
     Endpoint::parse(host, tls.as_ref()).with_context(|| format!("context {name:?}"))
 }
 

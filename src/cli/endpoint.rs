@@ -15,8 +15,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 /// How long connecting and each wait for a part of an answer may take over TCP, where a peer can be gone
-/// without a word.
-const TCP_TIME: Duration = Duration::from_secs(60);
+/// without a word. Longer than a command may take that makes a value.
+const TCP_TIME: Duration = Duration::from_secs(120);
 
 /// Where a purser answers.
 #[derive(Debug, Clone)]
@@ -39,10 +39,8 @@ impl<T: Read + Write> Stream for T {}
 pub(super) struct TlsFiles {
     /// What the server's certificate is signed by.
     pub ca: PathBuf,
-    /// The client's certificate.
-    pub cert: PathBuf,
-    /// And its key.
-    pub key: PathBuf,
+    /// The client's certificate and its key, if it has one.
+    pub own: Option<(PathBuf, PathBuf)>,
 }
 
 impl Endpoint {
@@ -54,9 +52,11 @@ impl Endpoint {
         if let Some(path) = host.strip_prefix("unix://") {
             return Ok(Endpoint::Unix(path.into()));
         }
-        let Some(address) = host.strip_prefix("tcp://").or_else(|| host.strip_prefix("http://"))
-        else {
-            bail!("{host}: purser is reached by unix:// and tcp:// only");
+        let address = match host.split_once("://") {
+            Some(("tcp" | "http" | "https", address)) => address,
+            // As docker reads it.
+            None if !host.is_empty() => host,
+            _ => bail!("{host}: purser is reached by unix:// and tcp:// only"),
         };
         let address = address.trim_end_matches('/');
         let address = match address.rsplit_once(':') {
@@ -106,13 +106,13 @@ fn client_config(files: &TlsFiles) -> anyhow::Result<ClientConfig> {
     for root in certificates(&files.ca)? {
         roots.add(root).with_context(|| format!("{}: a certificate", files.ca.display()))?;
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .with_context(|| format!("{}: a private key", files.key.display()))?;
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(certificates(&files.cert)?, key)?;
-    Ok(config)
+        .with_root_certificates(roots);
+    let Some((cert, key)) = &files.own else { return Ok(config.with_no_client_auth()) };
+    let key = PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("{}: a private key", key.display()))?;
+    Ok(config.with_client_auth_cert(certificates(cert)?, key)?)
 }
 
 fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
@@ -141,7 +141,8 @@ mod tests {
         assert_eq!(read("tcp://127.0.0.1:2000").ok().as_deref(), Some("127.0.0.1:2000"));
         assert_eq!(read("tcp://there/").ok().as_deref(), Some("there:2375"));
         assert_eq!(read("tcp://[::1]:9").ok().as_deref(), Some("[::1]:9"));
-        for bad in ["ssh://there", "npipe:////./pipe/x", "", "there:2375"] {
+        assert_eq!(read("127.0.0.1:1").ok().as_deref(), Some("127.0.0.1:1"));
+        for bad in ["ssh://there", "npipe:////./pipe/x", ""] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

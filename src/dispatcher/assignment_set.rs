@@ -67,7 +67,7 @@ impl Wanted {
 /// The values that a task was granted and that are still there. One that is gone cannot be sent; the
 /// task fails with a clear message.
 fn grants<'v>(view: &'v View, task: &'v Task) -> impl Iterator<Item = Grant> + 'v {
-    let grants = task.grants().map(|key| Grant::of(task, key));
+    let grants = task.grants().map(|key| Grant::of(view, task, key));
     grants.filter(|grant| grant.place(view).is_some())
 }
 
@@ -84,11 +84,16 @@ pub(super) struct Grant {
 
 impl Grant {
     /// What a task was granted. An agent knows a secret by its id, and looks first for one that is for
-    /// the task alone: so a later value stands beside an earlier one that another task has still. It
-    /// does not look so for configs, whose later values go under ids of their own.
-    fn of(task: &Task, key: Key) -> Grant {
+    /// the task alone: so a later value stands beside an earlier one that another task has still. Once
+    /// there are several, each task gets its own, the first value too: a container that is started again
+    /// by hand, after its task has ended, would find that one under the plain id, and does not. For configs
+    /// an agent does not look so; their later values go under ids of their own.
+    fn of(view: &View, task: &Task, key: Key) -> Grant {
         let number = number_of(&task.revisions, key.id());
-        let is_alone = number != 1 && matches!(key, Key::Secret(_));
+        let is_alone = match key {
+            Key::Secret(id) => view.secret(id).is_some_and(|secret| !secret.revisions.is_first()),
+            _ => false,
+        };
         Grant { key, number, task: is_alone.then_some(task.id) }
     }
 

@@ -167,9 +167,15 @@ impl Revisions {
 
     /// Gives a number to the next one. None is given twice.
     pub fn give_number(&mut self) -> u64 {
-        let newest = self.known.last().map_or(1, |known| known.number);
-        self.given = self.given.max(newest) + 1;
+        self.note_given();
+        self.given += 1;
         self.given
+    }
+
+    /// Remembers the highest number, before what has it may be dropped.
+    pub fn note_given(&mut self) {
+        let newest = self.known.last().map_or(1, |known| known.number);
+        self.given = self.given.max(newest);
     }
 }
 

@@ -2,6 +2,8 @@
 //! sees; `exec` takes what a command prints that the operator named beforehand. What they need to know stands
 //! in labels of the secret.
 
+use std::collections::BTreeMap;
+
 use super::secret::SecretSpec;
 use super::time::{Nanoseconds, Timestamp, parse_span};
 
@@ -38,8 +40,8 @@ pub enum Source {
     },
     /// A command prints them.
     Exec {
-        /// Its name in the configuration; the only one there when absent.
-        command: Option<String>,
+        /// Its name in the configuration.
+        command: String,
     },
 }
 
@@ -53,7 +55,7 @@ impl Supply {
         let label = |name| spec.labels.get(name).map(String::as_str);
         let source = match &*driver.name {
             "generate" => Source::Generate { length: length(label(LENGTH_LABEL))? },
-            "exec" => Source::Exec { command: label(COMMAND_LABEL).map(str::to_owned) },
+            "exec" => Source::Exec { command: command(label(COMMAND_LABEL), spec)? },
             _ => return Ok(None),
         };
         let every = label(EVERY_LABEL).map(every).transpose()?;
@@ -64,6 +66,29 @@ impl Supply {
     pub fn due_at(&self, made_at: Timestamp) -> Option<Timestamp> {
         self.every.map(|every| made_at.plus(every))
     }
+}
+
+fn command(name: Option<&str>, spec: &SecretSpec) -> Result<String, String> {
+    let name = name.filter(|name| !name.is_empty()).ok_or_else(|| {
+        format!(
+            "the driver exec needs the label {COMMAND_LABEL}, with the name of a configured command"
+        )
+    })?;
+    let mut seen = BTreeMap::new();
+    for label in spec.labels.keys() {
+        if let Some(other) = seen.insert(variable(label), label) {
+            return Err(format!("labels {other:?} and {label:?} would be the same to a command"));
+        }
+    }
+    Ok(name.to_owned())
+}
+
+/// The variable in which a command finds a label: in capital letters, with `_` for all that no variable's name
+/// can have.
+pub fn variable(label: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    let name: String = label.chars().map(plain).collect();
+    format!("PURSER_LABEL_{name}")
 }
 
 fn length(text: Option<&str>) -> Result<usize, String> {
@@ -104,10 +129,14 @@ mod tests {
         let long = Supply { source: Source::Generate { length: 64 }, every: day };
         let labels = [("purser.length", "64"), ("purser.rotate-every", "1d")];
         assert_eq!(supply("generate", &labels), Ok(Some(long)));
-        let command = Some("vault".to_owned());
+        let command = "vault".to_owned();
         let exec = Supply { source: Source::Exec { command }, every: None };
         assert_eq!(supply("exec", &[("purser.command", "vault")]), Ok(Some(exec)));
         assert_eq!(supply("vault", &[("purser.length", "x")]), Ok(None), "none of ours");
+        let refused = supply("exec", &[]).expect_err("which one");
+        assert!(refused.contains("purser.command"), "{refused}");
+        let alike = [("purser.command", "vault"), ("a.b", "1"), ("a_b", "2")];
+        assert!(supply("exec", &alike).is_err_and(|refused| refused.contains("the same")));
         for (label, text) in [
             ("purser.length", "7"),
             ("purser.length", "1025"),

@@ -176,9 +176,9 @@ impl Task {
         self.node_id.filter(|_| self.is_wanted() && self.holds_place())
     }
 
-    /// True while it has not ended, and for what it was granted.
-    pub fn holds(&self, key: Key) -> bool {
-        !self.status.state.is_terminal() && self.grants().any(|grant| grant == key)
+    /// What it was granted, until it has ended.
+    pub fn held(&self) -> impl Iterator<Item = Key> {
+        self.grants().filter(|_| !self.status.state.is_terminal())
     }
 
     /// The secrets and configs that its container is granted. An id that is none is left out.

@@ -144,10 +144,13 @@ impl Front {
     }
 }
 
-/// The answer to a request that was only tried: what it would change, if it would be granted.
+/// The answer to a request that was only tried: what it would change, if it would be granted. Its status is one
+/// that no change has, so that a client knows the bodies apart.
 fn answer_trial(caller: &Caller, response: Response<Body>) -> Response<Body> {
     match caller.trial().map(OnceLock::get) {
-        Some(Some(forecast)) if response.status().is_success() => json(StatusCode::OK, forecast),
+        Some(Some(forecast)) if response.status().is_success() => {
+            json(StatusCode::ACCEPTED, forecast)
+        }
         _ => response,
     }
 }

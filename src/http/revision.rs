@@ -15,7 +15,8 @@ use super::query::Query;
 use crate::domain::change::Object;
 use crate::domain::id::{NodeId, ServiceId, TaskId};
 use crate::domain::intent::Intent;
-use crate::domain::revision::{Follows, Keep, Owner, REVISIONS_KEPT, Revisions, number_of};
+use crate::domain::refusal::Refusal;
+use crate::domain::revision::{Follows, Keep, Owner, Revisions, number_of};
 use crate::domain::service::Service;
 use crate::domain::task_state::TaskState;
 use crate::domain::time::{Timestamp, parse_span};
@@ -135,7 +136,7 @@ impl Found<'_> {
                 consumers.insert(service.id, self.consumer(service));
             }
         }
-        for task in view.tasks().filter(|task| task.holds(key)) {
+        for task in view.holders_of(self.owner) {
             let Some(service_id) = task.service_id else { continue };
             if !access.sees(|| Object::Task(task.clone())) {
                 continue;
@@ -232,7 +233,7 @@ pub(super) async fn secret_rollback(
     let view = api.manager.view();
     view.require_cluster()?;
     let owner = Owner::Secret(view.find_secret(&wanted)?.id);
-    api.manager.submit(actor, rollback(owner, &query)?).await?;
+    api.manager.submit(actor, rollback(&api, owner, &query)?).await?;
     Ok(empty(StatusCode::OK))
 }
 
@@ -251,11 +252,14 @@ pub(super) async fn config_rollback(
     let view = api.manager.view();
     view.require_cluster()?;
     let owner = Owner::Config(view.find_config(&wanted)?.id);
-    api.manager.submit(actor, rollback(owner, &query)?).await?;
+    api.manager.submit(actor, rollback(&api, owner, &query)?).await?;
     Ok(empty(StatusCode::OK))
 }
 
-fn rollback(owner: Owner, query: &Query) -> Result<Intent, Failure> {
+fn rollback(api: &Api, owner: Owner, query: &Query) -> Result<Intent, Failure> {
+    if api.manager.is_strict() {
+        return Err(Refusal::invalid("only updates to Labels are allowed").into());
+    }
     let version = query.version().ok_or_else(|| query.bad_version(owner.key().kind().word()))?;
     let number = query.number("to")?;
     Ok(Intent::ChooseRevision { owner, version, number })
@@ -264,7 +268,7 @@ fn rollback(owner: Owner, query: &Query) -> Result<Intent, Failure> {
 /// Drop versions of a secret that nothing uses, and destroy their keys
 #[utoipa::path(post, path = "/secrets/{id}/prune", tag = "Secret", operation_id = "SecretPrune",
     params(("id" = String, Path, description = "Id, name, or prefix of the id"),
-        ("keep" = Option<u64>, Query, description = "So many of the newest stay all the same; 10 when absent"),
+        ("keep" = Option<u64>, Query, description = "So many of the newest stay all the same; as many as are kept anyway when absent"),
         ("unusedFor" = Option<String>, Query, description = "Only those that were replaced so long ago, as in `30d` or `12h`")),
     responses((status = 200), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn secret_prune(
@@ -276,14 +280,14 @@ pub(super) async fn secret_prune(
     let view = api.manager.view();
     view.require_cluster()?;
     let owner = Owner::Secret(view.find_secret(&wanted)?.id);
-    api.manager.submit(actor, prune(owner, &query)?).await?;
+    api.manager.submit(actor, prune(&api, owner, &query)?).await?;
     Ok(empty(StatusCode::OK))
 }
 
 /// Drop versions of a config that nothing uses, and destroy their keys
 #[utoipa::path(post, path = "/configs/{id}/prune", tag = "Config", operation_id = "ConfigPrune",
     params(("id" = String, Path, description = "Id, name, or prefix of the id"),
-        ("keep" = Option<u64>, Query, description = "So many of the newest stay all the same; 10 when absent"),
+        ("keep" = Option<u64>, Query, description = "So many of the newest stay all the same; as many as are kept anyway when absent"),
         ("unusedFor" = Option<String>, Query, description = "Only those that were replaced so long ago, as in `30d` or `12h`")),
     responses((status = 200), (status = 400, body = ErrorResponse), (status = 404, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn config_prune(
@@ -295,14 +299,14 @@ pub(super) async fn config_prune(
     let view = api.manager.view();
     view.require_cluster()?;
     let owner = Owner::Config(view.find_config(&wanted)?.id);
-    api.manager.submit(actor, prune(owner, &query)?).await?;
+    api.manager.submit(actor, prune(&api, owner, &query)?).await?;
     Ok(empty(StatusCode::OK))
 }
 
-fn prune(owner: Owner, query: &Query) -> Result<Intent, Failure> {
+fn prune(api: &Api, owner: Owner, query: &Query) -> Result<Intent, Failure> {
     let newest = match query.number("keep")? {
         Some(keep) => usize::try_from(keep).unwrap_or(usize::MAX),
-        None => REVISIONS_KEPT,
+        None => api.manager.keep().newest,
     };
     let unused_for = match query.text("unusedFor") {
         "" => 0,

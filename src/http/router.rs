@@ -211,10 +211,10 @@ fn add_trial(operation: &mut Operation) {
     let content =
         ContentBuilder::new().schema(Some(Ref::from_schema_name(Forecast::name()))).build();
     let answer = ResponseBuilder::new()
-        .description("Done; or with `dryRun`, what would change")
+        .description("With `dryRun`: what would change; nothing was")
         .content("application/json", content)
         .build();
-    operation.responses.responses.insert("200".into(), RefOr::T(answer));
+    operation.responses.responses.insert("202".into(), RefOr::T(answer));
 }
 
 /// Every answer has to be described, so those that say nothing themselves get what their status says.

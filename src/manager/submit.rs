@@ -1,15 +1,16 @@
 //! Submitting: an intent in, a commit out.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 use super::Manager;
 use crate::domain::actor::{Actor, Caller};
 use crate::domain::audit::Note;
-use crate::domain::change::{Change, Key, Object};
+use crate::domain::change::{Change, Key};
 use crate::domain::config::{CONFIG_LEN_MAX, ConfigSpec};
 use crate::domain::forecast::Forecast;
-use crate::domain::id::{ConfigId, RevisionId, SecretId};
+use crate::domain::id::{ConfigId, RevisionId, SecretId, Stream};
 use crate::domain::intent::{Intent, NewValue, SealedPayload};
 use crate::domain::meta::{Stamp, Version};
 use crate::domain::refusal::{Reason, Refusal};
@@ -91,24 +92,37 @@ impl Manager {
         let (view, changes) = self.ask(actor, intent)?;
         let mut forecast = forecast(&view, &changes, self.clock().now());
         if let Actor::Client(caller) = actor {
-            self.hide_unseen(caller, &view, &mut forecast);
+            self.hide_unseen(caller, (&view, &changes), &mut forecast);
         }
         // A request comes to one decision.
         let _ = trial.set(forecast);
         Ok(Applied::nothing(&view))
     }
 
-    /// Takes out of a forecast which services a client may not see.
-    fn hide_unseen(&self, caller: &Caller, view: &View, forecast: &mut Forecast) {
+    /// Takes out of a forecast what a client may not see.
+    fn hide_unseen(
+        &self,
+        caller: &Caller,
+        (view, changes): (&View, &[Change]),
+        forecast: &mut Forecast,
+    ) {
         let policy = self.policy();
+        if policy.is_open() {
+            return;
+        }
         let asking = Asking { policy: &policy, caller };
-        let sees = |id: &str| {
-            let service = id.parse().ok().and_then(|id| view.service(id));
-            let object = service.map(|service| Object::Service(service.clone()));
-            object.is_none_or(|object| asking.is_allowed(Verb::Read, target(&object)))
+        let is_unseen = |key: &Key| {
+            let object = view.object(*key);
+            object.is_some_and(|object| !asking.is_allowed(Verb::Read, target(&object)))
         };
-        forecast.changes.retain(|change| sees(&change.id));
-        forecast.services.retain(|service| sees(service.id.as_str()));
+        let keys = changes.iter().map(|change| match change {
+            Change::Put(object) => object.key(),
+            Change::PutPayload(key, _) | Change::DropPayload(key) | Change::Remove(key) => *key,
+        });
+        let hidden: BTreeSet<String> =
+            keys.filter(is_unseen).map(|key| key.id().to_owned()).collect();
+        forecast.changes.retain(|change| !hidden.contains(&change.id));
+        forecast.services.retain(|service| !is_unseen(&Key::Service(service.id)));
     }
 
     /// What a request would come to now.
@@ -138,15 +152,19 @@ impl Manager {
         for owner in secrets.chain(configs.map(|config| Owner::Config(config.id))) {
             let intent = Intent::PruneRevisions { owner, keep };
             // Most have none to drop, which takes no write to see.
-            if !self.ask(&Actor::Manager, intent.clone())?.1.is_empty() {
-                self.submit(Actor::Manager, intent).await?;
+            if self.ask(&Actor::Manager, intent.clone()).is_ok_and(|(_, drops)| drops.is_empty()) {
+                continue;
+            }
+            match self.submit(Actor::Manager, intent).await {
+                Err(refusal) if refusal.reason == Reason::NotFound => {}
+                done => drop(done?),
             }
         }
         Ok(())
     }
 
     /// Which values that nothing uses stay when a new one comes.
-    pub(super) fn keep(&self) -> Keep {
+    pub fn keep(&self) -> Keep {
         let newest = self.inner.kept_values.load(Ordering::Relaxed);
         Keep { newest, unused_for: 0 }
     }
@@ -193,6 +211,7 @@ impl Manager {
         spec: SecretSpec,
         data: SecretBytes,
     ) -> Result<(), Refusal> {
+        let data = self.unless_trying(&actor, data);
         let (fingerprint, value) = self.new_value(SECRET_LEN_MAX, data);
         let intent = Intent::UpdateSecret { id, version, spec, fingerprint, value };
         self.submit(actor, intent).await.map(|_| ())
@@ -209,9 +228,21 @@ impl Manager {
         spec: ConfigSpec,
         data: SecretBytes,
     ) -> Result<(), Refusal> {
+        let data = self.unless_trying(&actor, data);
         let (fingerprint, value) = self.new_value(CONFIG_LEN_MAX, data);
         let intent = Intent::UpdateConfig { id, version, spec, fingerprint, value };
         self.submit(actor, intent).await.map(|_| ())
+    }
+
+    /// The value that was sent, or in its place one of the same length that is none, for an update that is only
+    /// tried: whether it is the present value is not to be learned so.
+    fn unless_trying(&self, actor: &Actor, data: SecretBytes) -> SecretBytes {
+        if !actor.is_trying() || data.is_empty() {
+            return data;
+        }
+        let mut drawn = vec![0; data.len()];
+        self.entropy().fill(Stream::Other, &mut drawn);
+        SecretBytes::new(drawn)
     }
 
     /// What an update is told of the value that was sent: its fingerprint, and the value itself where it

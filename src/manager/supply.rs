@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::{Manager, Told};
@@ -17,7 +19,7 @@ use crate::domain::intent::{Intent, NewValue, SealedPayload};
 use crate::domain::meta::Version;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::secret::{SECRET_LEN_MAX, Secret, SecretSpec};
-use crate::domain::supply::{Source, Supply};
+use crate::domain::supply::{Source, Supply, variable};
 use crate::domain::time::{Nanoseconds, Timestamp};
 use crate::seal::command;
 use crate::seal::secret::SecretBytes;
@@ -30,6 +32,10 @@ const TIME_MAX: Duration = Duration::from_secs(60);
 /// between these.
 const RETRY_MIN: Nanoseconds = 60_000_000_000;
 const RETRY_MAX: Nanoseconds = 3_600_000_000_000;
+/// Commands that run at a time.
+const COMMANDS_MAX: usize = 4;
+/// Secrets whose next values are made at a time, most of which may wait for a command.
+const ROTATIONS_MAX: usize = 64;
 
 /// What a value is made of: 62 characters that need no quoting anywhere.
 const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
@@ -38,10 +44,18 @@ const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 pub type Words = Vec<String>;
 
 /// What is known of supplying, beside the secrets themselves.
-#[derive(Default)]
 pub(super) struct Supplies {
     commands: Mutex<BTreeMap<String, Words>>,
+    /// For each command that may run.
+    places: Semaphore,
     tries: Mutex<BTreeMap<SecretId, Try>>,
+}
+
+impl Default for Supplies {
+    fn default() -> Self {
+        let places = Semaphore::new(COMMANDS_MAX);
+        Supplies { commands: Mutex::default(), places, tries: Mutex::default() }
+    }
 }
 
 /// The last try to make the next value of a secret.
@@ -67,6 +81,9 @@ impl Manager {
 
     /// When the next value of a secret will be made, if it is made by itself.
     pub fn next_supply(&self, secret: &Secret) -> Option<Timestamp> {
+        if self.is_strict() {
+            return None;
+        }
         let supply = Supply::of(&secret.spec).ok().flatten()?;
         let every = supply.every?;
         let due = secret.newest_value_at().plus(every);
@@ -89,11 +106,13 @@ impl Manager {
         let payload = || Some(self.stand_in());
         let intent =
             |payload| Intent::CreateSecret { id, spec: spec.clone(), payload, payload_len: 1 };
-        let supply = Supply::of(spec).ok().flatten().filter(|_| !self.is_strict());
-        let Some(supply) = supply else {
-            // What is wrong with it is said by the decision.
+        // Of a driver that is not served, the decision says so.
+        if self.is_strict() {
             return Ok(None);
-        };
+        }
+        let supply = Supply::of(spec).map_err(Refusal::invalid)?;
+        let Some(supply) = supply else { return Ok(None) };
+        let _place = self.place(&supply.source).await;
         // Nothing is run for a secret that may not be made.
         self.ask(actor, intent(payload()))?;
         if !sent.is_empty() {
@@ -130,21 +149,35 @@ impl Manager {
         if actor.is_trying() {
             return self.submit(actor, rotation(self.stand_in(), revision)).await.map(|_| ());
         }
+        let supply = Supply::of(spec).map_err(Refusal::invalid)?;
+        let _place = match &supply {
+            Some(supply) => self.place(&supply.source).await,
+            None => None,
+        };
         self.ask(&actor, rotation(self.stand_in(), revision))?;
-        let supply = Supply::of(spec).map_err(Refusal::invalid)?.ok_or_else(|| {
+        let supply = supply.ok_or_else(|| {
             Refusal::invalid(format!("secret {name} has no driver that makes its values"))
         })?;
-        match self.supply(spec, supply).await {
-            Ok(value) => {
-                let payload = self.seal(Key::Revision(revision), &value);
-                self.submit(actor, rotation(payload, revision)).await?;
-                self.tries().insert(id, Try { at: self.clock().now(), failure: None });
-                Ok(())
-            }
+        let value = match self.supply(spec, supply).await {
+            Ok(value) => value,
             Err(refusal) => {
-                self.note_failure(actor, &secret, refusal.message.clone()).await;
-                Err(refusal)
+                self.note_failure(actor, &secret, &refusal).await;
+                return Err(refusal);
             }
+        };
+        let payload = self.seal(Key::Revision(revision), &value);
+        let submitted = self.submit(actor, rotation(payload, revision)).await;
+        let failure = submitted.as_ref().err().map(|refusal| refusal.message.clone());
+        self.tries().insert(id, Try { at: self.clock().now(), failure });
+        submitted.map(|_| ())
+    }
+
+    /// A place among the commands that may run, if one is to run.
+    async fn place(&self, source: &Source) -> Option<SemaphorePermit<'_>> {
+        match source {
+            Source::Generate { .. } => None,
+            // It is never closed.
+            Source::Exec { .. } => self.inner.supplies.places.acquire().await.ok(),
         }
     }
 
@@ -160,8 +193,8 @@ impl Manager {
         SealedPayload { bytes: SealedData::default(), fingerprint }
     }
 
-    async fn note_failure(&self, actor: Actor, secret: &Secret, message: String) {
-        let name = &secret.spec.name;
+    async fn note_failure(&self, actor: Actor, secret: &Secret, refusal: &Refusal) {
+        let (name, message) = (&secret.spec.name, refusal.message.clone());
         tracing::warn!(secret = %name, message, "a secret has no next value, and keeps the last one");
         if let Actor::Client(caller) = &actor {
             caller.set_told();
@@ -185,19 +218,22 @@ impl Manager {
         }
     }
 
-    async fn run(&self, spec: &SecretSpec, wanted: Option<String>) -> Result<SecretBytes, Refusal> {
-        let words = self.words(wanted.as_deref())?;
-        let (name, mut command) = (words.join(" "), Command::new(&words[0]));
-        command.args(&words[1..]).envs(environment(spec)).stderr(Stdio::null());
-        let bytes_max = SECRET_LEN_MAX as u64 + 2;
-        let run = move || command::output(&mut command, TIME_MAX, bytes_max);
-        let printed = tokio::task::spawn_blocking(run).await.map_err(|error| error.to_string());
+    async fn run(&self, spec: &SecretSpec, name: String) -> Result<SecretBytes, Refusal> {
+        // The words may hold what is for the operator alone.
         let failed = |why: &str| {
-            Refusal::store(
-                Reason::Unknown,
-                format!("secret {}: the command {name} {why}", spec.name),
-            )
+            let of = &spec.name;
+            Refusal::store(Reason::Unknown, format!("secret {of}: the command {name} {why}"))
         };
+        let mut command = self.command(&name)?;
+        let own = std::env::vars_os().map(|(name, _)| name);
+        let own = own.filter(|name| name.to_string_lossy().starts_with("PURSER_"));
+        own.for_each(|name| {
+            command.env_remove(name);
+        });
+        command.envs(environment(spec)).stderr(Stdio::null());
+        // One more is the end of the line.
+        let run = move || command::output(&mut command, TIME_MAX, SECRET_LEN_MAX + 1);
+        let printed = tokio::task::spawn_blocking(run).await.map_err(|error| error.to_string());
         let mut printed = printed.flatten().map_err(|why| failed(&why))?;
         // Commands end what they print with the end of a line.
         if printed.last() == Some(&b'\n') {
@@ -210,35 +246,35 @@ impl Manager {
         }
     }
 
-    fn words(&self, wanted: Option<&str>) -> Result<Words, Refusal> {
+    fn command(&self, name: &str) -> Result<Command, Refusal> {
         let commands = self.inner.supplies.commands.lock().expect("never left half put");
-        let found = match wanted {
-            Some(name) => commands.get(name),
-            None if commands.len() == 1 => commands.values().next(),
-            None => None,
-        };
-        found.cloned().ok_or_else(|| {
-            Refusal::invalid(match wanted {
-                Some(name) => {
-                    format!("label purser.command: no command {name:?} is configured here")
-                }
-                None => "the driver exec needs the label purser.command, with the name of a \
-                         configured command"
-                    .into(),
-            })
-        })
+        let words = commands.get(name).and_then(|words| words.split_first());
+        let (program, arguments) = words.ok_or_else(|| {
+            Refusal::invalid(format!(
+                "label purser.command: no command {name:?} is configured here"
+            ))
+        })?;
+        let mut command = Command::new(program);
+        command.args(arguments);
+        Ok(command)
     }
 
     /// Makes the next value of every secret that is due.
     pub(super) async fn rotate_due(&self) {
+        if self.is_strict() {
+            return;
+        }
         let (view, now) = (self.view(), self.clock().now());
         let is_due = |secret: &Secret| self.next_supply(secret).is_some_and(|at| at <= now);
-        for secret in view.secrets().filter(|secret| is_due(secret)) {
+        let due = view.secrets().filter(|secret| is_due(secret));
+        // Side by side: one whose command takes long holds up no other.
+        let rotations = due.map(|secret| async {
             let which = (secret.id, secret.meta.version);
             if let Err(refusal) = self.rotate_secret(Actor::Manager, which).await {
                 tracing::warn!(secret = %secret.spec.name, %refusal, "a secret is due and stays");
             }
-        }
+        });
+        futures_util::stream::iter(rotations).for_each_concurrent(ROTATIONS_MAX, |done| done).await;
         self.tries().retain(|id, _| view.secret(*id).is_some());
     }
 
@@ -247,7 +283,10 @@ impl Manager {
         loop {
             tokio::select! {
                 () = ended.cancelled() => return,
-                () = tokio::time::sleep(LOOK_EVERY) => self.rotate_due().await,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            if ended.run_until_cancelled(self.rotate_due()).await.is_none() {
+                return;
             }
         }
     }
@@ -268,14 +307,9 @@ fn draw(entropy: &dyn Entropy, length: usize) -> Vec<u8> {
     drawn
 }
 
-/// What a command is told of the secret: its name, and its labels in capital letters, with `_` for all that
-/// no variable's name can have.
+/// What a command is told of the secret: its name, and its labels.
 fn environment(spec: &SecretSpec) -> impl Iterator<Item = (String, &str)> {
-    let labels = spec.labels.iter().map(|(label, text)| {
-        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
-        let name: String = label.chars().map(plain).collect();
-        (format!("PURSER_LABEL_{name}"), text.as_str())
-    });
+    let labels = spec.labels.iter().map(|(label, text)| (variable(label), text.as_str()));
     // A variable cannot hold a zero byte.
     let labels = labels.filter(|(_, text)| !text.contains('\0'));
     labels.chain([("PURSER_SECRET_NAME".to_owned(), spec.name.as_str())])
@@ -325,7 +359,7 @@ mod tests {
         let script = format!("cat {} && test \"$PURSER_LABEL_TEAM_A\" = x", flag.display());
         let commands = [("keeper".to_owned(), words(&["sh", "-c", &script]))];
         fixture.manager.set_commands(commands.into());
-        let labels = [("purser.rotate-every", "1h"), ("team.a", "x")];
+        let labels = [("purser.rotate-every", "1h"), ("team.a", "x"), ("purser.command", "keeper")];
         let id = create(&fixture, spec("exec", &labels)).await.expect("it prints one");
         std::fs::remove_file(&flag).expect("it was there");
         fixture.clock.advance(Duration::from_secs(3_600));

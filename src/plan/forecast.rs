@@ -12,7 +12,7 @@ use crate::domain::forecast::{Forecast, ObjectForecast, ServiceForecast, Wait};
 use crate::domain::id::{NodeId, ServiceId};
 use crate::domain::meta::{Stamp, Version};
 use crate::domain::revision::{Follows, Owner, Revisions, number_of};
-use crate::domain::service::{Service, UpdateOrder};
+use crate::domain::service::{ModeKind, Service, UpdateOrder};
 use crate::domain::time::Timestamp;
 use crate::domain::view::View;
 
@@ -33,6 +33,7 @@ pub fn forecast(view: &View, changes: &[Change], now: Timestamp) -> Forecast {
         }
         if let Key::Node(node) = item.key {
             count_lost(&after, node, &mut services);
+            count_gained(&after, &mut services);
         }
         for (service, wait) in waiting(&after, item) {
             let waits = || ServiceForecast { waits: Some(wait), ..plain(service) };
@@ -102,16 +103,19 @@ fn plain(service: &Service) -> ServiceForecast {
 }
 
 fn of_service(after: &View, service: &Service) -> ServiceForecast {
-    let Outlook { stale, missing, surplus } = orchestrator::outlook(after, service);
+    let Outlook { stale, unplaced, missing, surplus } = orchestrator::outlook(after, service);
     let config = orchestrator::rollout_config(service);
+    let replaced = stale + unplaced;
+    // In a global service the node is the slot, and the old one goes first.
+    let order = config.order.filter(|_| !service.spec.mode.kind().is_by_node());
     ServiceForecast {
-        replaced: stale,
+        replaced,
         started: missing,
         stopped: surplus,
-        waves: waves(stale, config.parallelism),
+        waves: waves(unplaced, stale, config.parallelism),
         delay: config.delay,
-        order: config.order.unwrap_or(UpdateOrder::StopFirst),
-        waits: (service.is_paused() && stale > 0).then_some(Wait::Paused),
+        order: order.unwrap_or(UpdateOrder::StopFirst),
+        waits: (service.is_paused() && replaced > 0).then_some(Wait::Paused),
         ..plain(service)
     }
 }
@@ -120,19 +124,35 @@ fn of_service(after: &View, service: &Service) -> ServiceForecast {
 fn count_lost(after: &View, node: NodeId, services: &mut BTreeMap<ServiceId, ServiceForecast>) {
     for task in after.tasks_of_node(node).filter(|task| task.is_wanted()) {
         let Some(service) = task.service_id.and_then(|id| after.service(id)) else { continue };
-        if orchestrator::is_lost(after, service, task) {
-            let known = services.entry(service.id).or_insert_with(|| plain(service));
+        if !orchestrator::is_lost(after, service, task) {
+            continue;
+        }
+        let known = services.entry(service.id).or_insert_with(|| plain(service));
+        if orchestrator::is_replaced(after, service, task) {
             known.replaced += 1;
             known.waves = vec![known.replaced];
+        } else {
+            known.stopped += 1;
         }
     }
 }
 
-/// How many tasks are replaced at a time, wave by wave.
-fn waves(tasks: u64, parallelism: u64) -> Vec<u64> {
+/// Adds the global services that get tasks on nodes, since those changed.
+fn count_gained(after: &View, services: &mut BTreeMap<ServiceId, ServiceForecast>) {
+    let by_node = after.services().filter(|service| service.spec.mode.kind() == ModeKind::Global);
+    for service in by_node {
+        let Outlook { missing, .. } = orchestrator::outlook(after, service);
+        if missing > 0 {
+            services.entry(service.id).or_insert_with(|| plain(service)).started = missing;
+        }
+    }
+}
+
+/// How many tasks are replaced at a time, wave by wave. Those without a node are the first, all at once.
+fn waves(unplaced: u64, tasks: u64, parallelism: u64) -> Vec<u64> {
     let at_once = if parallelism == 0 { tasks } else { parallelism };
     let mut left = tasks;
-    let mut waves = Vec::new();
+    let mut waves: Vec<u64> = (unplaced > 0).then_some(unplaced).into_iter().collect();
     while left > 0 && waves.len() < Forecast::WAVES_MAX {
         let wave = left.min(at_once);
         waves.push(wave);
@@ -148,10 +168,11 @@ mod tests {
 
     #[test]
     fn tasks_are_replaced_in_waves() {
-        assert!(waves(0, 2).is_empty());
-        assert_eq!(waves(5, 2), [2, 2, 1]);
-        assert_eq!(waves(5, 0), [5], "all at once");
-        assert_eq!(waves(2, 9), [2]);
-        assert_eq!(waves(1 << 40, 1).len(), Forecast::WAVES_MAX, "not for ever");
+        assert!(waves(0, 0, 2).is_empty());
+        assert_eq!(waves(0, 5, 2), [2, 2, 1]);
+        assert_eq!(waves(3, 5, 2), [3, 2, 2, 1]);
+        assert_eq!(waves(0, 5, 0), [5], "all at once");
+        assert_eq!(waves(0, 2, 9), [2]);
+        assert_eq!(waves(0, 1 << 40, 1).len(), Forecast::WAVES_MAX, "not for ever");
     }
 }

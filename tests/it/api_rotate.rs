@@ -126,12 +126,14 @@ fn each_task_has_the_value_that_it_was_started_with() {
     });
     assert_eq!(rotate(&cluster.client, "/secrets/db", b"second").status, 200);
     // One task has been replaced, the other still has what it was started with.
-    let own = agent.until("both values side by side", |seen| {
-        let ids: Vec<&String> = seen.model.secrets.keys().collect();
-        let own = ids.iter().find(|id| id.starts_with(&format!("{secret}.")))?;
-        let both = seen.model.secrets.contains_key(&secret);
-        let second = seen.model.secrets[*own].as_slice() == b"second";
-        (both && second).then(|| (*own).clone())
+    let own = agent.until("both values side by side, each for a task alone", |seen| {
+        let of = |value: &[u8]| {
+            let held = seen.model.secrets.iter().find(|(_, held)| held.as_slice() == value);
+            held.map(|(id, _)| id.clone())
+        };
+        let (first, second) = (of(b"first")?, of(b"second")?);
+        let is_own = |id: &String| id.starts_with(&format!("{secret}."));
+        (is_own(&first) && is_own(&second)).then_some(second)
     });
     let task = own.strip_prefix(&format!("{secret}.")).expect("the id of a task").to_owned();
     assert!(!old.contains(&task), "{task}");

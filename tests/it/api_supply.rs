@@ -65,7 +65,8 @@ fn a_command_supplies_values_and_its_failure_keeps_the_last() {
         Purser::with_args("supply-exec", &["--engine", "none", "--secret-command", &command]);
     purser.init("127.0.0.1:0");
     let client = purser.client();
-    let labels = json!({"entry": "entry1", "purser.rotate-every": "30d"});
+    let labels =
+        json!({"entry": "entry1", "purser.rotate-every": "30d", "purser.command": "keeper"});
     assert_eq!(client.post("/secrets/create", &driven("db", "exec", &labels)).status, 201);
     std::fs::remove_file(dir.join("entry1")).expect("it was there");
     let rotate = || {
@@ -122,6 +123,10 @@ fn what_a_driver_cannot_do_is_refused() {
                 .fails_with(400, format!("{invalid}label purser.length")),
             create(driven("x", "exec", &json!({})))
                 .fails_with(400, format!("{invalid}the driver exec needs")),
+            create(driven("x", "exec", &json!({"purser.command": "none"})))
+                .fails_with(400, format!("{invalid}label purser.command: no command \"none\"")),
+            create(driven("x", "exec", &json!({"purser.command": "a", "b.c": "1", "b_c": "2"})))
+                .fails_with(400, format!("{invalid}labels \"b.c\" and \"b_c\"")),
             every("1s").fails_with(400, format!("{invalid}label purser.rotate-every")),
             request("POST", format!("/secrets/plain/rotate?{plain}"))
                 .fails(400, format!("{invalid}secret plain has no driver that makes its values")),
@@ -162,8 +167,20 @@ fn strict_has_no_drivers_either() {
     let refused = "rpc error: code = Unknown desc = plugin \"generate\" not found";
     check(
         &purser.client(),
-        vec![post("/secrets/create", &driven("x", "generate", &json!({}))).fails(500, refused)],
+        vec![
+            post("/secrets/create", &driven("x", "generate", &json!({}))).fails(500, refused),
+            post("/secrets/create", &driven("x", "generate", &json!({"purser.length": "3"})))
+                .fails(500, refused),
+        ],
     );
+    let client = purser.client();
+    let id = make_secret(&client, "plain", &json!({}));
+    let back = client.post(
+        &format!("/secrets/{id}/rollback?{}", version(&client, "/secrets/plain")),
+        &json!({}),
+    );
+    let words = "only updates to Labels are allowed";
+    assert!(back.status == 400 && back.message().ends_with(words), "{}", back.text());
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use super::api_table::{column, idle_spec, make_secret, make_service, version};
+use super::kit::agent::Habits;
+use super::kit::agent::cluster::Cluster;
 use super::kit::http::Client;
 use super::kit::purser::Purser;
 
@@ -19,14 +21,16 @@ fn state(client: &Client) -> Vec<String> {
 fn tried(client: &Client, method: &str, path: &str, body: &Value) -> Value {
     let headers = [("Content-Type", "application/json")];
     let answer = client.request(method, path, &headers, body.to_string().as_bytes());
-    assert_eq!(answer.status, 200, "{method} {path}: {}", answer.text());
+    assert_eq!(answer.status, 202, "{method} {path}: {}", answer.text());
     answer.json()
 }
 
 #[test]
 fn what_would_change_is_told_and_nothing_is_changed() {
-    let purser = Purser::swarm("trial");
-    let client = purser.client();
+    let cluster = Cluster::new("trial");
+    let client = cluster.client.clone();
+    let member = cluster.join().expect("it is admitted");
+    let _agent = member.open(&Habits::default()).expect("a session");
     let secret = make_secret(&client, "db", &json!({}));
     let mut spec = idle_spec("web");
     spec["Mode"] = json!({"Replicated": {"Replicas": 5}});
@@ -40,10 +44,9 @@ fn what_would_change_is_told_and_nothing_is_changed() {
     manual["Name"] = "manual".into();
     manual["Labels"] = json!({"purser.rotate": "manual"});
     make_service(&client, &manual);
-    super::kit::eventually("their tasks are made", super::kit::agent::PATIENCE, || {
-        let tasks = client.get("/tasks").json();
-        (tasks.as_array().map(Vec::len) == Some(10)).then_some(())
-    });
+    for name in ["web", "manual"] {
+        cluster.until_running(name, 5);
+    }
     let before = state(&client);
 
     let index = version(&client, &format!("/secrets/{secret}"));
@@ -75,6 +78,14 @@ fn what_would_change_is_told_and_nothing_is_changed() {
     );
     assert_eq!(told["Changes"][0]["Action"], "create");
     let generated = json!({"Name": "g", "Driver": {"Name": "generate"}});
+    let node = &client.get("/tasks").json()[0]["NodeID"];
+    let node = node.as_str().expect("it is on one");
+    let index = version(&client, &format!("/nodes/{node}"));
+    let drained = json!({"Role": "worker", "Availability": "drain"});
+    let path = format!("/nodes/{node}/update?{index}&dryRun=true");
+    let told = tried(&client, "POST", &path, &drained);
+    let replaced = |at: usize| told["Services"][at]["Replaced"].as_u64();
+    assert_eq!([replaced(0), replaced(1)], [Some(5), Some(5)], "{told}");
     let told = tried(&client, "POST", "/swarm/leave?force=true&dryRun=true", &json!({}));
     let stopped: u64 = told["Services"]
         .as_array()
@@ -86,6 +97,11 @@ fn what_would_change_is_told_and_nothing_is_changed() {
     let told = tried(&client, "POST", "/secrets/create?dryRun=true", &generated);
     assert_eq!(told["Changes"][0]["Name"], "g");
 
+    // Whether a value is the present one is not to be learned so.
+    let index = version(&client, &format!("/secrets/{secret}"));
+    let present = json!({"Name": "db", "Data": "cHVyc2Vy"});
+    let update = format!("/secrets/db/update?{index}&dryRun=true");
+    assert!(tried(&client, "POST", &update, &present).to_string().contains("\"Version\":2"));
     // What would be refused is, in the same words.
     let refused = client.delete("/secrets/db?dryRun=true");
     let text = refused.message();
@@ -133,7 +149,7 @@ fn every_change_can_be_tried_or_says_that_it_cannot() {
             let text = answer.text();
             let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
             let can_be = parameters.iter().any(|parameter| parameter["name"] == "dryRun");
-            let is_forecast = answer.status == 200 && text.contains("\"Changes\"");
+            let is_forecast = answer.status == 202 && text.contains("\"Changes\"");
             let is_refused = (400..600).contains(&answer.status);
             let cannot = text.contains("cannot be tried with dryRun");
             assert!(is_forecast || is_refused, "{method} {path}: {} {text}", answer.status);

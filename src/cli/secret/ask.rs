@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Format;
 use crate::cli::client::{self, Refused};
@@ -82,6 +83,13 @@ pub(super) struct UpdateStatus {
     pub message: String,
 }
 
+/// Where a service stands.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Standing {
+    pub status: UpdateStatus,
+    pub replicas: Option<u64>,
+}
+
 /// How a secret comes to its values.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -145,16 +153,17 @@ impl Ask<'_> {
         self.get(&format!("/secrets/{}/rotation", part(id)))
     }
 
-    /// Where the rollout of a service stands; nothing for one that is gone or had none.
-    pub(super) fn update_status(&self, service: &str) -> anyhow::Result<UpdateStatus> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Service {
-            #[serde(default)]
-            update_status: UpdateStatus,
-        }
-        let found: Option<Service> = self.find(&format!("/services/{}", part(service)))?;
-        Ok(found.map(|service| service.update_status).unwrap_or_default())
+    /// Where the rollout of a service stands, and how many tasks a replicated one should have; nothing for one
+    /// that is gone.
+    pub(super) fn standing(&self, service: &str) -> anyhow::Result<Standing> {
+        let found: Option<Value> = self.find(&format!("/services/{}", part(service)))?;
+        let Some(service) = found else { return Ok(Standing::default()) };
+        let status = service.get("UpdateStatus").cloned();
+        let status = status.map(serde_json::from_value).transpose()?.unwrap_or_default();
+        Ok(Standing {
+            status,
+            replicas: service["Spec"]["Mode"]["Replicated"]["Replicas"].as_u64(),
+        })
     }
 
     /// Prints JSON where that is wished for, and else a text.

@@ -64,8 +64,9 @@ pub(super) struct Prune {
     /// Name of the secret [default: all secrets]
     name: Option<String>,
     /// So many of the newest versions that nothing uses stay
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    keep: u64,
+    /// [default: as many as are kept anyway]
+    #[arg(long, value_name = "N")]
+    keep: Option<u64>,
     /// Drop only versions that were replaced so long ago, as in 30d or 12h
     #[arg(long, value_name = "TIME", default_value = "0s")]
     unused_for: String,
@@ -122,7 +123,12 @@ impl Rotate {
         let answer = again(|| {
             let secret = ask.secret(&self.name)?;
             let query = format!("version={}&dryRun={}", secret.version.index, self.dry_run);
-            ask.post(&format!("/secrets/{}/rotate?{query}", secret.id), "")
+            let before = ask.versions(&secret.id)?;
+            let answer = ask.post(&format!("/secrets/{}/rotate?{query}", secret.id), "")?;
+            if !self.dry_run && current(&ask.versions(&secret.id)?) == current(&before) {
+                eprintln!("{}: the driver has the same value as before", self.name);
+            }
+            Ok(answer)
         })?;
         tell(ask, &self.name, self.dry_run, &answer)
     }
@@ -131,45 +137,67 @@ impl Rotate {
 impl Rollback {
     pub(super) fn run(&self, ask: &Ask<'_>) -> anyhow::Result<ExitCode> {
         let to = self.to.map(|to| to.to_string()).unwrap_or_default();
-        let answer = again(|| {
+        let roll_back = || {
             let secret = ask.secret(&self.name)?;
             let index = secret.version.index;
             let query = format!("version={index}&to={to}&dryRun={}", self.dry_run);
             ask.post(&format!("/secrets/{}/rollback?{query}", secret.id), "")
-        })?;
+        };
+        // After somebody else's rollback the version before is the one that both came from.
+        let answer = if to.is_empty() { roll_back()? } else { again(roll_back)? };
         tell(ask, &self.name, self.dry_run, &answer)
     }
 }
 
 impl Prune {
-    /// Says of each secret which versions went, and nothing of those that lost none.
+    /// Says of each secret which versions went, and nothing of those that lost none. One that cannot be pruned
+    /// keeps no other from it.
     pub(super) fn run(&self, ask: &Ask<'_>) -> anyhow::Result<ExitCode> {
         let secrets: Vec<Secret> = match &self.name {
             Some(name) => vec![ask.secret(name)?],
             None => ask.get("/secrets")?,
         };
-        let query = format!("keep={}&unusedFor={}", self.keep, part(&self.unused_for));
-        let mut told = Vec::new();
+        let (mut told, mut failed) = (Vec::new(), false);
         for secret in secrets {
-            let path = format!("/secrets/{}/prune?{query}", secret.id);
-            let forecast: Value =
-                serde_json::from_str(&ask.post(&format!("{path}&dryRun=true"), "")?)?;
-            let gone = &forecast["Changes"][0]["Dropped"];
-            let numbers: Vec<u64> = serde_json::from_value(gone.clone()).unwrap_or_default();
-            if numbers.is_empty() {
-                continue;
+            match self.prune(ask, &secret) {
+                Ok(numbers) if numbers.is_empty() => {}
+                Ok(numbers) => {
+                    let name = &secret.spec.name;
+                    told.push(json!({"Name": name, "ID": secret.id, "Versions": numbers}));
+                }
+                // Removed meanwhile.
+                Err(error) if status(&error) == Some(404) => {}
+                Err(error) => {
+                    eprintln!("purser: {}: {error:#}", secret.spec.name);
+                    failed = true;
+                }
             }
-            if !self.dry_run {
-                ask.post(&path, "")?;
-            }
-            told.push(json!({"Name": secret.spec.name, "ID": secret.id, "Versions": numbers}));
         }
         let verb = if self.dry_run { "would drop" } else { "dropped" };
         ask.print(&told, || match told.is_empty() {
             true => "nothing to drop".to_owned(),
             false => told.iter().map(|item| dropped_text(item, verb)).collect(),
         })?;
-        Ok(ExitCode::SUCCESS)
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+
+    /// The versions of a secret that went, or would go.
+    fn prune(&self, ask: &Ask<'_>, secret: &Secret) -> anyhow::Result<Vec<u64>> {
+        let keep = self.keep.map(|keep| keep.to_string()).unwrap_or_default();
+        let query = format!("keep={keep}&unusedFor={}", part(&self.unused_for));
+        let path = format!("/secrets/{}/prune?{query}", secret.id);
+        if self.dry_run {
+            let forecast: Value =
+                serde_json::from_str(&ask.post(&format!("{path}&dryRun=true"), "")?)?;
+            let gone = forecast["Changes"][0]["Dropped"].clone();
+            return Ok(serde_json::from_value(gone).unwrap_or_default());
+        }
+        let before = ask.versions(&secret.id)?;
+        ask.post(&path, "")?;
+        let after = ask.versions(&secret.id)?;
+        let is_kept = |number| after.iter().any(|version| version.version == number);
+        let numbers = before.iter().map(|version| version.version);
+        Ok(numbers.filter(|number| !is_kept(*number)).collect())
     }
 }
 
@@ -251,6 +279,8 @@ struct ObjectForecast {
 struct ServiceForecast {
     name: String,
     replaced: u64,
+    started: u64,
+    stopped: u64,
     waves: Vec<u64>,
     order: String,
     delay: i64,
@@ -274,35 +304,44 @@ impl Forecast {
 
 impl ServiceForecast {
     fn text(&self) -> String {
-        let ServiceForecast { name, replaced, waves, order, delay, waits } = self;
-        match waits.as_deref() {
-            Some("manual") => {
-                return format!(
-                    "service {name} stays: it takes new values with its next update (purser.rotate=manual)\n"
-                );
-            }
-            Some("pinned") => {
-                return format!("service {name} stays: a label keeps it to a version\n");
-            }
-            Some("job") => {
-                return format!(
-                    "service {name} stays: it is a job, and takes new values when it runs again\n"
-                );
-            }
-            Some(_) => return format!("service {name} stays: its last update is paused\n"),
-            None => {}
+        let ServiceForecast { name, replaced, started, stopped, .. } = self;
+        let why = self.waits.as_deref().map(|waits| match waits {
+            "manual" => "it takes new values with its next update (purser.rotate=manual)",
+            "pinned" => "a label keeps it to a version",
+            "job" => "it is a job, and takes new values when it runs again",
+            _ => "its last update is paused",
+        });
+        if let Some(why) = why {
+            return format!("service {name} stays: {why}\n");
         }
+        let mut parts = Vec::new();
+        if *replaced > 0 {
+            parts.push(self.waves_text());
+        }
+        if *started > 0 {
+            parts.push(format!("{started} tasks more"));
+        }
+        if *stopped > 0 {
+            parts.push(format!("{stopped} tasks stopped"));
+        }
+        if parts.is_empty() {
+            parts.push("no task of it runs".to_owned());
+        }
+        format!("service {name}: {}\n", parts.join(", "))
+    }
+
+    fn waves_text(&self) -> String {
+        let ServiceForecast { replaced, waves, order, delay, .. } = self;
         let sizes: Vec<String> = waves.iter().take(12).map(u64::to_string).collect();
         let more = if waves.len() > 12 { ", …" } else { "" };
+        let least = if waves.iter().sum::<u64>() < *replaced { "more than " } else { "" };
         let count = waves.len();
         let pause = match delay {
             0 => String::new(),
-            delay => format!(", {} s between them", delay / 1_000_000_000),
+            delay => format!(", {} ms between them", delay / 1_000_000),
         };
         let sizes = sizes.join(", ");
-        format!(
-            "service {name}: {replaced} tasks in {count} waves of {sizes}{more} ({order}{pause})\n"
-        )
+        format!("{replaced} tasks in {least}{count} waves of {sizes}{more} ({order}{pause})")
     }
 }
 

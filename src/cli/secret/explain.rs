@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::IN_THE_WAY;
 use super::ask::{Ask, Consumer, Secret, UpdateStatus, current, part};
 
+/// Lines that are printed at most, so that they are one screen.
+const LINES_MAX: usize = 20;
+
 /// Options of `explain`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Explain {
@@ -128,8 +131,17 @@ impl Explain {
         let answer = Answer { has, findings };
         ask.print(&answer, || {
             let mark = |finding: &Finding| if finding.fine { "ok " } else { "-- " };
-            let lines = answer.findings.iter();
-            lines.map(|finding| format!("{} {}\n", mark(finding), finding.told)).collect()
+            // One screen: what is wrong comes before what is fine.
+            let (fine, wrong): (Vec<_>, Vec<_>) = answer.findings.iter().partition(|f| f.fine);
+            let left = LINES_MAX.saturating_sub(wrong.len());
+            let shown = fine.iter().take(left).chain(wrong.iter().take(LINES_MAX));
+            let mut text: String =
+                shown.map(|finding| format!("{} {}\n", mark(finding), finding.told)).collect();
+            let count = answer.findings.len();
+            if count > LINES_MAX {
+                text += &format!("and more: {count} findings in all\n");
+            }
+            text
         })?;
         Ok(if has { ExitCode::SUCCESS } else { ExitCode::from(IN_THE_WAY) })
     }
@@ -142,9 +154,16 @@ impl Explain {
         };
         let newest = current(&ask.versions(&secret.id)?);
         let mut findings = vec![fine(format!("secret {name}, current version {newest}"))];
-        let task: Option<Task> = ask.find(&format!("/tasks/{}", part(subject)))?;
-        let wanted = task.as_ref().map_or(subject.as_str(), |task| &task.service_id);
-        let service: Option<Service> = ask.find(&format!("/services/{}", part(wanted)))?;
+        let service_at = |wanted: &str| -> anyhow::Result<Option<Service>> {
+            ask.find(&format!("/services/{}", part(wanted)))
+        };
+        let (mut task, mut service) = (None, service_at(subject)?);
+        if service.is_none() {
+            let found: Option<Task> = ask.find(&format!("/tasks/{}", part(subject)))?;
+            service =
+                found.as_ref().map(|task| service_at(&task.service_id)).transpose()?.flatten();
+            task = found;
+        }
         let Some(service) = service else {
             findings.push(wrong(format!("there is no service or task {subject}")));
             return Ok(findings);
@@ -162,7 +181,7 @@ impl Explain {
         if tasks.is_empty() {
             findings.push(wrong("no task of it is meant to run".to_owned()));
         }
-        for task in tasks.iter().take(12) {
+        for task in &tasks {
             findings.push(of_task(task, consumer));
             if let Some(finding) = of_node(ask, task)? {
                 findings.push(finding);

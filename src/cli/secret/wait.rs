@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::ask::{Ask, Consumer, UpdateStatus, current, part};
+use super::ask::{Ask, Consumer, Standing, current, part};
 use super::{IN_THE_WAY, TIME_IS_UP};
 use crate::domain::time::parse_span;
 
@@ -49,8 +49,8 @@ impl Wait {
             let newest = current(&ask.versions(&secret.id)?);
             let (mut under_way, mut stuck) = (Vec::new(), Vec::new());
             for consumer in ask.consumers(&secret.id)? {
-                let status = ask.update_status(&consumer.service_id)?;
-                match progress(&consumer, &status, newest) {
+                let standing = ask.standing(&consumer.service_id)?;
+                match progress(&consumer, &standing, newest) {
                     Progress::Done => {}
                     Progress::UnderWay(why) => under_way.push((why, consumer)),
                     Progress::Stuck(why) => stuck.push(why),
@@ -87,7 +87,7 @@ fn end(ask: &Ask<'_>, newest: u64, code: u8, told: &[String]) -> anyhow::Result<
 }
 
 /// Where a service stands that uses a secret, whose current version is `newest`.
-fn progress(consumer: &Consumer, status: &UpdateStatus, newest: u64) -> Progress {
+fn progress(consumer: &Consumer, standing: &Standing, newest: u64) -> Progress {
     let name = &consumer.service_name;
     let Some(wanted) = consumer.wanted else {
         return match consumer.tasks.len() {
@@ -95,22 +95,26 @@ fn progress(consumer: &Consumer, status: &UpdateStatus, newest: u64) -> Progress
             count => Progress::UnderWay(format!("{name}: {count} tasks have yet to stop")),
         };
     };
+    let Standing { status, replicas } = standing;
     let state = status.state.as_str();
     let told = || format!("{state}: {}", status.message);
-    if state.ends_with("paused") {
+    let behind = consumer.tasks.iter().filter(|task| task.version != wanted).count();
+    let follows = consumer.follows.as_deref() == Some("automatic");
+    if state.ends_with("paused") && follows && (behind > 0 || wanted != newest) {
         return Progress::Stuck(format!("{name}: {}", told()));
     }
-    let behind = consumer.tasks.iter().filter(|task| task.version != wanted).count();
-    let starting = consumer.tasks.iter().filter(|task| task.state != "running").count();
-    if behind + starting > 0 {
-        let all = consumer.tasks.len();
+    let running = consumer.tasks.iter().filter(|task| task.state == "running").count();
+    let all = consumer.tasks.len();
+    // What has failed and is not tried again is none of them.
+    let meant = replicas.map_or(all, |replicas| usize::try_from(replicas).unwrap_or(usize::MAX));
+    if behind > 0 || running < all.max(meant) {
         let what = format!("{behind} of {all} tasks have another version than {wanted}");
-        return Progress::UnderWay(format!("{name}: {what}, {starting} do not run"));
+        let count = all.max(meant);
+        return Progress::UnderWay(format!("{name}: {what}, {running} of {count} run"));
     }
     if matches!(state, "updating" | "rollback_started") {
         return Progress::UnderWay(format!("{name}: {}", told()));
     }
-    let follows = consumer.follows.as_deref() == Some("automatic");
     if follows && wanted != newest {
         let why = if state.is_empty() { "it went back".to_owned() } else { told() };
         return Progress::Stuck(format!("{name}: has version {wanted} and not {newest}: {why}"));
@@ -145,7 +149,7 @@ fn waiting_tasks(ask: &Ask<'_>, consumer: &Consumer) -> anyhow::Result<Vec<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::secret::ask::Holder;
+    use crate::cli::secret::ask::{Holder, UpdateStatus};
 
     fn consumer(follows: &str, wanted: u64, tasks: &[(u64, &str)]) -> Consumer {
         let holder = |(version, state): &(u64, &str)| {
@@ -163,7 +167,8 @@ mod tests {
 
     fn judged(consumer: &Consumer, state: &str) -> &'static str {
         let status = UpdateStatus { state: state.into(), message: "why".into() };
-        match progress(consumer, &status, 2) {
+        let replicas = (consumer.follows.as_deref() != Some("job")).then_some(1);
+        match progress(consumer, &Standing { status, replicas }, 2) {
             Progress::Done => "done",
             Progress::UnderWay(_) => "under way",
             Progress::Stuck(_) => "stuck",
@@ -174,7 +179,8 @@ mod tests {
     fn a_service_is_done_on_the_way_or_stuck() {
         let cases = [
             ("automatic", 2, &[(2, "running")][..], "completed", "done"),
-            ("automatic", 2, &[], "", "done"),
+            ("automatic", 2, &[], "completed", "under way"),
+            ("job", 2, &[], "", "done"),
             ("automatic", 2, &[(2, "running")], "updating", "under way"),
             ("automatic", 2, &[(1, "running")], "", "under way"),
             ("automatic", 2, &[(2, "pending")], "updating", "under way"),
@@ -183,6 +189,7 @@ mod tests {
             ("automatic", 1, &[(1, "running")], "rollback_completed", "stuck"),
             ("manual", 1, &[(1, "running")], "", "done"),
             ("pinned", 1, &[(1, "running")], "completed", "done"),
+            ("pinned", 1, &[(1, "running")], "paused", "done"),
         ];
         for (follows, wanted, tasks, state, expected) in cases {
             let consumer = consumer(follows, wanted, tasks);

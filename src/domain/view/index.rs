@@ -1,9 +1,10 @@
 //! Keeping the indexes: whatever alters an object alters what is derived from it, in one place.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use super::View;
-use crate::domain::change::Object;
+use crate::domain::change::{Key, Object};
 use crate::domain::endpoint::PortConfig;
 use crate::domain::id::{ConfigId, NetworkId, NodeId, SecretId};
 use crate::domain::name::NameKey;
@@ -26,6 +27,7 @@ impl View {
                 *self.addresses.entry(place).or_default() += 1;
             }
         }
+        self.replace_holders(old, new);
         let on = |object: Option<&Object>| match object {
             Some(Object::Task(task)) => task.burdens(),
             _ => None,
@@ -35,6 +37,39 @@ impl View {
         if before != after {
             self.burden_by(before, |count| count.saturating_sub(1));
             self.burden_by(after, |count| count + 1);
+        }
+    }
+
+    /// Which secrets and configs tasks hold, and which services may come back to.
+    fn replace_holders(&mut self, old: Option<&Object>, new: Option<&Object>) {
+        let is_same = match (old, new) {
+            (Some(Object::Task(old)), Some(Object::Task(new))) => {
+                let [before, after] = [old, new].map(|task| task.status.state.is_terminal());
+                Arc::ptr_eq(&old.spec, &new.spec) && before == after
+            }
+            _ => false,
+        };
+        // Most that is reported of a task leaves it what it has.
+        if is_same {
+            return;
+        }
+        match old {
+            Some(Object::Task(task)) => task.held().for_each(|key| {
+                self.holders.remove(&(key, task.id));
+            }),
+            Some(Object::Service(service)) => previous_grants(service).for_each(|key| {
+                self.returners.remove(&(key, service.id));
+            }),
+            _ => {}
+        }
+        match new {
+            Some(Object::Task(task)) => task.held().for_each(|key| {
+                self.holders.insert((key, task.id));
+            }),
+            Some(Object::Service(service)) => previous_grants(service).for_each(|key| {
+                self.returners.insert((key, service.id));
+            }),
+            _ => {}
         }
     }
 
@@ -186,6 +221,14 @@ impl View {
             }
         }
     }
+}
+
+/// What a service is granted when it comes back to the spec before.
+fn previous_grants(service: &Service) -> impl Iterator<Item = Key> + '_ {
+    service
+        .previous_spec
+        .iter()
+        .flat_map(|spec| secrets_of(spec).map(Key::Secret).chain(configs_of(spec).map(Key::Config)))
 }
 
 fn secrets_of(spec: &ServiceSpec) -> impl Iterator<Item = SecretId> + '_ {

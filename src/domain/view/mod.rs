@@ -54,6 +54,10 @@ pub struct View {
     node_tasks: OrdSet<(NodeId, TaskId)>,
     secret_services: OrdSet<(SecretId, ServiceId)>,
     config_services: OrdSet<(ConfigId, ServiceId)>,
+    /// Tasks that have not ended, by what they are granted.
+    holders: OrdSet<(Key, TaskId)>,
+    /// Services, by what the spec before grants them.
+    returners: OrdSet<(Key, ServiceId)>,
     /// Wanted tasks that have no confirmed node yet, which allocator and scheduler work on.
     waiting_tasks: OrdSet<TaskId>,
     network_services: OrdSet<(NetworkId, ServiceId)>,
@@ -261,6 +265,24 @@ impl View {
             Owner::Secret(id) => Box::new(self.services_of_secret(id)),
             Owner::Config(id) => Box::new(self.services_of_config(id)),
         }
+    }
+
+    /// The services whose spec before references a secret or config.
+    pub fn returners_to(&self, owner: Owner) -> impl Iterator<Item = &Arc<Service>> {
+        let key = owner.key();
+        self.returners
+            .range((key, ServiceId::LOWEST)..)
+            .take_while(move |(known, _)| *known == key)
+            .filter_map(|(_, service)| self.services.get(service))
+    }
+
+    /// The tasks that have not ended and are granted a secret or config.
+    pub fn holders_of(&self, owner: Owner) -> impl Iterator<Item = &Arc<Task>> {
+        let key = owner.key();
+        self.holders
+            .range((key, TaskId::LOWEST)..)
+            .take_while(move |(known, _)| *known == key)
+            .filter_map(|(_, task)| self.tasks.get(task))
     }
 
     /// The services whose current spec is attached to a network.

@@ -39,7 +39,7 @@ pub enum Verb {
     Grant,
     /// Read what a service or task writes.
     Logs,
-    /// Have the engine of the host do something.
+    /// Have the engine of the host do something, or a command supply a secret.
     Use,
     /// Anything.
     #[serde(rename = "*")]
@@ -82,6 +82,9 @@ pub enum Kind {
     Swarm,
     /// The engine of the host, which requests that are not Swarm's are passed on to.
     Engine,
+    /// Commands that supply secrets, by their names: whoever may use one may have it print what it prints for
+    /// any labels.
+    Command,
     /// The audit.
     Audit,
     /// The keys of the store, and that of autolock.
@@ -105,6 +108,7 @@ impl Kind {
             Kind::Network => "network",
             Kind::Swarm => "the swarm",
             Kind::Engine => "the engine",
+            Kind::Command => "command",
             Kind::Audit => "the audit",
             Kind::Keys => "the keys",
             Kind::Backup => "backups",

@@ -14,7 +14,9 @@ use crate::domain::container::{AppArmorMode, Mount, MountType, Privileges, Secco
 use crate::domain::intent::Intent;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::revision::{Owner, choose_alike};
+use crate::domain::secret::SecretSpec;
 use crate::domain::service::{ServiceSpec, TaskSpec};
+use crate::domain::supply::{Source, Supply};
 use crate::domain::view::View;
 
 /// Checks that a client has every right that its intent takes.
@@ -34,11 +36,20 @@ pub fn check(
     let node = |id| view.node(id).map(|node| Object::Node(node.clone()));
     match intent {
         Intent::CreateSecret { spec, .. } => {
-            asking.may(Verb::Create, Kind::Secret, &spec.name, &spec.labels)
+            asking.may(Verb::Create, Kind::Secret, &spec.name, &spec.labels)?;
+            asking.may_run_command(spec)
         }
-        Intent::UpdateSecret { id, spec, .. } => {
-            asking.may_of(Verb::Update, view.secret(*id).cloned().map(Object::Secret))?;
-            asking.may(Verb::Update, Kind::Secret, &spec.name, &spec.labels)
+        Intent::UpdateSecret { id, spec, value, .. } => {
+            let Some(secret) = view.secret(*id) else { return Ok(()) };
+            asking.may_of(Verb::Update, Some(Object::Secret(secret.clone())))?;
+            asking.may(Verb::Update, Kind::Secret, &spec.name, &spec.labels)?;
+            // What it is to print depends on labels.
+            let is_supplied = value.as_ref().is_some_and(|value| value.is_supplied);
+            if is_supplied || spec.labels != secret.spec.labels {
+                let (name, labels) = (spec.name.clone(), spec.labels.clone());
+                asking.may_run_command(&SecretSpec { name, labels, ..secret.spec.clone() })?;
+            }
+            Ok(())
         }
         Intent::RemoveSecret { id } => {
             asking.may_of(Verb::Remove, view.secret(*id).cloned().map(Object::Secret))
@@ -166,6 +177,21 @@ impl Asking<'_> {
     fn may(&self, verb: Verb, kind: Kind, name: &str, labels: &Labels) -> Result<(), Refusal> {
         let target = Target { kind, name, labels: Some(labels) };
         if self.is_allowed(verb, target) { Ok(()) } else { Err(self.denied(verb, target)) }
+    }
+
+    /// Checks that it may have the command run that supplies a secret, if one does.
+    fn may_run_command(&self, spec: &SecretSpec) -> Result<(), Refusal> {
+        match Supply::of(spec) {
+            Ok(Some(Supply { source: Source::Exec { command }, .. })) => {
+                let target = Target { kind: Kind::Command, name: &command, labels: None };
+                match self.is_allowed(Verb::Use, target) {
+                    true => Ok(()),
+                    false => Err(self.denied(Verb::Use, target)),
+                }
+            }
+            // What is wrong with it is said by the decision.
+            _ => Ok(()),
+        }
     }
 
     /// Checks that it may have tasks run as a spec says: that it may grant what is granted there, and use the

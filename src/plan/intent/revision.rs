@@ -32,12 +32,8 @@ pub(super) fn in_use(view: &View, owner: Owner) -> BTreeSet<u64> {
     let key = owner.key();
     let of = |numbers: &Numbers| number_of(numbers, key.id());
     let now = view.services_of(owner).map(|service| of(&service.revisions));
-    let before = view.services().filter_map(|service| {
-        let spec = service.previous_spec.as_ref()?;
-        let grants_it = grants(view, spec).any(|(granted, ..)| granted == owner);
-        grants_it.then(|| of(&service.previous_revisions))
-    });
-    let started = view.tasks().filter(|task| task.holds(key)).map(|task| of(&task.revisions));
+    let before = view.returners_to(owner).map(|service| of(&service.previous_revisions));
+    let started = view.holders_of(owner).map(|task| of(&task.revisions));
     now.chain(before).chain(started).collect()
 }
 

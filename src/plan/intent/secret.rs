@@ -25,12 +25,15 @@ pub(super) fn create(
         if driver.name.is_empty() {
             return Err(Refusal::invalid("secret driver must have a name"));
         }
-        let supply = Supply::of(&spec).map_err(Refusal::invalid)?;
-        // Of those that are known, the manager has made the value.
-        if supply.is_none() || payload.is_none() {
+        let not_found = || {
             let message = format!("plugin {:?} not found", driver.name);
-            return Err(Refusal::store(Reason::Unknown, message));
+            Refusal::store(Reason::Unknown, message)
+        };
+        // Of a driver that is served, the manager has made the value.
+        if payload.is_none() {
+            return Err(not_found());
         }
+        Supply::of(&spec).map_err(Refusal::invalid)?.ok_or_else(not_found)?;
     }
     let too_small_or_large = || Refusal::invalid(BAD_SECRET_LEN);
     if payload_len == 0 || payload_len > SECRET_LEN_MAX {

@@ -137,11 +137,16 @@ pub(super) fn update(
         };
         Supply::of(&spec).map_err(Refusal::invalid)?;
     }
+    let is_supplied = sent.value.as_ref().is_some_and(|value| value.is_supplied);
     let has_same_value = is_same(stored.fingerprint, sent.fingerprint.as_ref());
     let Some(value) = sent.value.filter(|_| !has_same_value && names[0] == names[1]) else {
         check_labels_only(names, stored.fingerprint, sent.fingerprint)?;
         stored.check_version(sent.version)?;
-        return Ok(put(view, owner, Some(sent.labels), None));
+        // A driver that has the same value as before has nothing to say.
+        return Ok(match is_supplied {
+            true => Vec::new(),
+            false => put(view, owner, Some(sent.labels), None),
+        });
     };
     stored.check_version(sent.version)?;
     stored.check_source(value.is_supplied)?;
@@ -245,16 +250,23 @@ fn drop_unused(
     now: Timestamp,
 ) -> Vec<Change> {
     // The current one always stays.
-    if revisions.known.len() <= keep.newest.saturating_add(1) {
+    if revisions.known.len() <= keep.newest.min(REVISIONS_MAX - 1) + 1 {
         return Vec::new();
     }
     let mut used = revision::in_use(view, stored.owner);
     used.insert(revisions.current);
-    let unused = revisions.known.iter().rev().filter(|known| !used.contains(&known.number));
+    let is_used = |known: &&Known| used.contains(&known.number);
+    // However many are to be kept, there is room for those in use.
+    let room = REVISIONS_MAX.saturating_sub(revisions.known.iter().filter(is_used).count());
+    let unused: Vec<&Known> =
+        revisions.known.iter().rev().filter(|known| !is_used(known)).collect();
     let is_old =
-        |known: &&Known| known.left_at.unwrap_or(known.made_at).plus(keep.unused_for) <= now;
+        |known: &Known| known.left_at.unwrap_or(known.made_at).plus(keep.unused_for) <= now;
+    let is_dropped =
+        |(at, known): &(usize, &&Known)| *at >= room || *at >= keep.newest && is_old(known);
     let dropped: BTreeSet<u64> =
-        unused.skip(keep.newest).filter(is_old).map(|known| known.number).collect();
+        unused.iter().enumerate().filter(is_dropped).map(|(_, known)| known.number).collect();
+    revisions.note_given();
     let taken_out = revisions.known.extract_if(.., |known| dropped.contains(&known.number));
     let destroy = |known: Known| match known.lies_with {
         Some(id) => Change::Remove(Key::Revision(id)),

@@ -36,6 +36,15 @@ pub(super) fn takes_tasks(service: &Service, node: &Node) -> bool {
     node.status.state == NodeState::Ready && has_slot(service, node)
 }
 
+/// How many nodes have yet to be covered, and how many are so no more.
+pub(super) fn outlook(view: &View, service: &Service, taken: &[&slot::Slot<'_>]) -> (u64, u64) {
+    let constraints = slot::constraints(&service.spec.task_template);
+    let covered = |node: &Node| taken.iter().any(|slot| slot.key == SlotKey::Node(node.id));
+    let missing = view.nodes().filter(|node| takes_tasks(service, node) && !covered(node));
+    let surplus = view.nodes().filter(|node| covered(node) && !satisfies(constraints, node));
+    (missing.count() as u64, surplus.count() as u64)
+}
+
 /// One task for every node that takes tasks and satisfies the constraints; none where they are not
 /// satisfied any more. A paused node keeps what it has.
 fn cover(

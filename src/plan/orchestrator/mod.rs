@@ -34,6 +34,7 @@ pub use update::config as rollout_config;
 use super::{Context, Planned};
 use crate::domain::id::ServiceId;
 use crate::domain::service::{ModeKind, Service};
+use crate::domain::task::Task;
 use crate::domain::task_state::TaskState;
 use crate::domain::view::View;
 
@@ -63,8 +64,10 @@ pub fn reconcile(view: &View, id: ServiceId, ctx: Context<'_>) -> Planned {
 /// How far a service's slots are from what it asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outlook {
-    /// Slots that a rollout brings up to date.
+    /// Slots that a rollout brings up to date, in its turns.
     pub stale: u64,
+    /// Slots that it brings up to date at once, as their tasks have no node.
+    pub unplaced: u64,
     /// Slots that have yet to be filled.
     pub missing: u64,
     /// Slots that are given up.
@@ -77,28 +80,36 @@ pub fn instances(view: &View, service: &Service) -> u64 {
     slots.iter().filter(|slot| slot.current().is_some()).count() as u64
 }
 
-/// The outlook of a service.
+/// The outlook of a service. Of a job every change begins a run.
 pub fn outlook(view: &View, service: &Service) -> Outlook {
     let slots = slot::slots(view, service);
-    let taken: Vec<_> = slots.iter().filter(|slot| slot.current().is_some()).collect();
+    let taken: Vec<&slot::Slot<'_>> =
+        slots.iter().filter(|slot| slot.current().is_some()).collect();
     let have = taken.len() as u64;
-    let wanted = match service.spec.mode.kind() {
-        ModeKind::Replicated(replicas) => replicas,
-        ModeKind::Global => {
-            view.nodes().filter(|node| global::has_slot(service, node)).count() as u64
-        }
-        // Every change of a job begins a run.
+    let (missing, surplus) = match service.spec.mode.kind() {
+        ModeKind::Replicated(wanted) => (wanted.saturating_sub(have), have.saturating_sub(wanted)),
+        ModeKind::Global => global::outlook(view, service, &taken),
         ModeKind::ReplicatedJob { max_concurrent, total } => {
-            return Outlook { missing: max_concurrent.min(total), surplus: have, stale: 0 };
+            return Outlook {
+                missing: max_concurrent.min(total),
+                surplus: have,
+                ..Outlook::default()
+            };
         }
         ModeKind::GlobalJob => {
-            let nodes = view.nodes().filter(|node| global::has_slot(service, node)).count();
-            return Outlook { missing: nodes as u64, surplus: have, stale: 0 };
+            let nodes = view.nodes().filter(|node| global::has_slot(service, node));
+            let missing = nodes.count() as u64;
+            return Outlook { missing, surplus: have, ..Outlook::default() };
         }
     };
-    let stale = taken.iter().filter(|slot| !slot.is_up_to_date(view, service)).count() as u64;
-    let surplus = have.saturating_sub(wanted);
-    let missing = wanted.saturating_sub(have);
+    let (unplaced, stale) = update::behind(view, service, &taken);
     // Which slots are given up is decided then; none of them is replaced before.
-    Outlook { stale: stale.min(wanted), missing, surplus }
+    let stale = stale.min(have.saturating_sub(surplus));
+    Outlook { stale, unplaced, missing, surplus }
+}
+
+/// True for a task whose node will not run it any more, and that another one takes the place of.
+pub fn is_replaced(view: &View, service: &Service, task: &Task) -> bool {
+    let key = slot::SlotKey::of(service.spec.mode.kind(), task);
+    restart::is_due(task, task.status.applied_at) && restart::has_place(view, service, key)
 }
