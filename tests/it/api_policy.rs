@@ -21,6 +21,8 @@ allow = [
     { verbs = ["read", "create", "update", "remove", "logs"], kinds = ["service"], names = ["web-*"] },
     { verbs = ["read", "grant"], kinds = ["secret", "config"], names = ["dev-*"] },
     { verbs = ["grant"], kinds = ["secret"], labels = { team = "web" } },
+    { verbs = ["read", "create", "update"], kinds = ["secret"], names = ["made-*"] },
+    { verbs = ["use"], kinds = ["command"], names = ["web-*"] },
 ]
 
 [roles.auditor]
@@ -224,6 +226,35 @@ fn each_may_do_what_a_rule_allows_and_nothing_else() {
         "{told}"
     );
     assert!(!told.contains("prod-db"), "names of what may not be seen are told to nobody: {told}");
+}
+
+/// Who may use a command may have it print whatever it prints for any labels; nobody else has it run.
+#[test]
+fn a_command_takes_a_right_of_its_own() {
+    let world = World::new("policy-command");
+    let exec = |name: &str, command: &str| json!({"Name": name, "Labels": {"purser.command": command}, "Driver": {"Name": "exec"}});
+    let create = |body: &Value| world.ask(&world.ann, "POST", "/secrets/create", Some(body));
+    let (status, text) = create(&exec("made-1", "vault"));
+    assert_eq!(status, 403, "{text}");
+    assert!(text.contains("may not use command vault"), "{text}");
+    // Granted, it is looked for: none is configured here.
+    let (status, text) = create(&exec("made-1", "web-keys"));
+    assert!(status == 400 && text.contains("no command"), "{text}");
+    let generated = json!({"Name": "made-2", "Driver": {"Name": "generate"}});
+    assert_eq!(create(&generated).0, 201, "no command makes this");
+    let version = world.version("/secrets/made-2");
+    let rotate = format!("/secrets/made-2/rotate?version={version}");
+    assert_eq!(world.ask(&world.ann, "POST", &rotate, None).0, 200);
+    // A forecast shows only what may be seen.
+    let dev = world.secret("dev-db", &json!({}));
+    world.make("/services/create", &service("api", "a:1", &[(&dev, "dev-db")], &[]));
+    let version = world.version("/secrets/made-2");
+    let body = json!({"Name": "made-2", "Labels": {"a": "b"}});
+    let path = format!("/secrets/made-2/update?version={version}&dryRun=true");
+    let (status, text) = world.ask(&world.ann, "POST", &path, Some(&body));
+    assert!(status == 202 && text.contains("made-2"), "{text}");
+    let swarm = "/swarm/leave?force=true&dryRun=true";
+    assert_eq!(world.ask(&world.ann, "POST", swarm, None).0, 403);
 }
 
 #[test]

@@ -45,6 +45,28 @@ fn a_wrong_value_comes_back_by_itself() {
     // The tasks that were spoiled have their good value again; the others were left alone.
     assert_eq!(tasks_that_said(&site.engines, "good2"), REPLICAS + spoiled);
     assert_eq!(health.fewest(REPLICAS), REPLICAS - AT_ONCE);
+    check_story(&client);
+}
+
+/// The audit tells of it from the wrong value to the return, in this order.
+#[track_caller]
+fn check_story(client: &Client) {
+    let records = client.get("/purser/audit").text();
+    let told = |verb: &str, detail: &str| {
+        let has =
+            |line: &&str| line.contains(&format!(r#""verb":"{verb}""#)) && line.contains(detail);
+        let number = records.lines().position(|line| has(&line));
+        number.unwrap_or_else(|| panic!("{verb} {detail} is not told: {records}"))
+    };
+    let story = [
+        told("secret update", r#""detail":"version 3""#),
+        told("service rollout", "updating: update in progress (secret db: version 2 to 3)"),
+        told("service rollout", "rollback_started: update rolled back due to failure"),
+        told("service rollout", "rollback_completed: "),
+    ];
+    assert!(story.is_sorted(), "{story:?}");
+    let back = records.lines().nth(story[2]).unwrap_or_default();
+    assert!(back.contains("(secret db: version 3 to 2)"), "{back}");
 }
 
 #[track_caller]

@@ -169,16 +169,35 @@ fn what_is_started_again_sees_the_version_of_its_task() {
     let [engine] = &site.engines[..] else { panic!("one engine") };
     make_secret(&site);
     make_service(&site, "web", "--replicas 2 --update-delay 3s");
+    // Another one on the same engine keeps the first version.
+    make_service(&site, "held", "--replicas 1 --label purser.rotate=manual");
     let watch = Watch::start(client.clone());
     await_version(&client, "web", 1, 2);
+    await_version(&client, "held", 1, 1);
     let version = rotate(&client);
     await_version(&client, "web", version, 2);
     await_end(&client, "web");
 
+    // Stopped and started by hand, a container is without a task, and so without a secret: it gets neither
+    // its own value nor the first one, which another task has still.
+    let [stopped, other] = &site.running("web")[..] else { panic!("two tasks") };
+    engine.docker(&format!("stop -t 2 {}", stopped.container)).ok();
+    site.await_tasks("web", "the task has a successor", |tasks| {
+        tasks.len() == 2 && !tasks.contains(stopped) && tasks.contains(other)
+    });
+    eventually("its secret is withdrawn", PATIENCE, || {
+        let started = engine.docker(&format!("start {}", stopped.container));
+        if started.code == 0 {
+            engine.docker(&format!("stop -t 2 {}", stopped.container)).ok();
+        }
+        started.err.contains("unable to get secret").then_some(())
+    });
+
     // The task is over when its container stops, and has a successor. The engine starts the container
-    // again all the same, which nobody looks after any more.
+    // again all the same, which nobody looks after any more, if it still has its secret by then.
     let [restarted, other] = &site.running("web")[..] else { panic!("two tasks") };
-    engine.docker(&format!("restart -t 2 {}", restarted.container)).ok();
+    let again = engine.docker(&format!("restart -t 2 {}", restarted.container));
+    assert!(again.code == 0 || again.err.contains("unable to get secret"), "{again:?}");
     site.await_tasks("web", "the task has a successor", |tasks| {
         tasks.len() == 2 && !tasks.contains(restarted) && tasks.contains(other)
     });
