@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::context::{Access, Api, Proposer, Wanted};
 use super::error::{ErrorResponse, Failure, empty, json};
 use super::query::Query;
+use crate::domain::actor::Actor;
 use crate::domain::change::Object;
 use crate::domain::id::{NodeId, ServiceId, TaskId};
 use crate::domain::intent::Intent;
@@ -230,11 +231,8 @@ pub(super) async fn secret_rollback(
     Wanted(wanted): Wanted,
     query: Query,
 ) -> Result<Response<Body>, Failure> {
-    let view = api.manager.view();
-    view.require_cluster()?;
-    let owner = Owner::Secret(view.find_secret(&wanted)?.id);
-    api.manager.submit(actor, rollback(&api, owner, &query)?).await?;
-    Ok(empty(StatusCode::OK))
+    let owner = secret_owner(&api.manager.view(), &wanted)?;
+    roll_back(&api, actor, owner, &query).await
 }
 
 /// Roll a config back to an earlier version, which services then take as they take a new one
@@ -249,20 +247,33 @@ pub(super) async fn config_rollback(
     Wanted(wanted): Wanted,
     query: Query,
 ) -> Result<Response<Body>, Failure> {
-    let view = api.manager.view();
-    view.require_cluster()?;
-    let owner = Owner::Config(view.find_config(&wanted)?.id);
-    api.manager.submit(actor, rollback(&api, owner, &query)?).await?;
-    Ok(empty(StatusCode::OK))
+    let owner = config_owner(&api.manager.view(), &wanted)?;
+    roll_back(&api, actor, owner, &query).await
 }
 
-fn rollback(api: &Api, owner: Owner, query: &Query) -> Result<Intent, Failure> {
+fn secret_owner(view: &View, wanted: &str) -> Result<Owner, Refusal> {
+    view.require_cluster()?;
+    view.find_secret(wanted).map(|secret| Owner::Secret(secret.id))
+}
+
+fn config_owner(view: &View, wanted: &str) -> Result<Owner, Refusal> {
+    view.require_cluster()?;
+    view.find_config(wanted).map(|config| Owner::Config(config.id))
+}
+
+async fn roll_back(
+    api: &Api,
+    actor: Actor,
+    owner: Owner,
+    query: &Query,
+) -> Result<Response<Body>, Failure> {
     if api.manager.is_strict() {
         return Err(Refusal::invalid("only updates to Labels are allowed").into());
     }
     let version = query.version().ok_or_else(|| query.bad_version(owner.key().kind().word()))?;
     let number = query.number("to")?;
-    Ok(Intent::ChooseRevision { owner, version, number })
+    api.manager.submit(actor, Intent::ChooseRevision { owner, version, number }).await?;
+    Ok(empty(StatusCode::OK))
 }
 
 /// Drop versions of a secret that nothing uses, and destroy their keys
@@ -277,11 +288,8 @@ pub(super) async fn secret_prune(
     Wanted(wanted): Wanted,
     query: Query,
 ) -> Result<Response<Body>, Failure> {
-    let view = api.manager.view();
-    view.require_cluster()?;
-    let owner = Owner::Secret(view.find_secret(&wanted)?.id);
-    api.manager.submit(actor, prune(&api, owner, &query)?).await?;
-    Ok(empty(StatusCode::OK))
+    let owner = secret_owner(&api.manager.view(), &wanted)?;
+    prune(&api, actor, owner, &query).await
 }
 
 /// Drop versions of a config that nothing uses, and destroy their keys
@@ -296,14 +304,16 @@ pub(super) async fn config_prune(
     Wanted(wanted): Wanted,
     query: Query,
 ) -> Result<Response<Body>, Failure> {
-    let view = api.manager.view();
-    view.require_cluster()?;
-    let owner = Owner::Config(view.find_config(&wanted)?.id);
-    api.manager.submit(actor, prune(&api, owner, &query)?).await?;
-    Ok(empty(StatusCode::OK))
+    let owner = config_owner(&api.manager.view(), &wanted)?;
+    prune(&api, actor, owner, &query).await
 }
 
-fn prune(api: &Api, owner: Owner, query: &Query) -> Result<Intent, Failure> {
+async fn prune(
+    api: &Api,
+    actor: Actor,
+    owner: Owner,
+    query: &Query,
+) -> Result<Response<Body>, Failure> {
     let newest = match query.number("keep")? {
         Some(keep) => usize::try_from(keep).unwrap_or(usize::MAX),
         None => api.manager.keep().newest,
@@ -311,10 +321,11 @@ fn prune(api: &Api, owner: Owner, query: &Query) -> Result<Intent, Failure> {
     let unused_for = match query.text("unusedFor") {
         "" => 0,
         text => parse_span(text).ok_or_else(|| {
-            Failure::invalid(format!(
-                "invalid value for unusedFor: {text:?} is no time as in 30d or 12h"
-            ))
+            let why = format!("invalid value for unusedFor: {text:?} is no time as in 30d or 12h");
+            Failure::invalid(why)
         })?,
     };
-    Ok(Intent::PruneRevisions { owner, keep: Keep { newest, unused_for } })
+    let keep = Keep { newest, unused_for };
+    api.manager.submit(actor, Intent::PruneRevisions { owner, keep }).await?;
+    Ok(empty(StatusCode::OK))
 }

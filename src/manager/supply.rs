@@ -103,9 +103,6 @@ impl Manager {
         (id, spec): (SecretId, &SecretSpec),
         sent: &SecretBytes,
     ) -> Result<Option<SecretBytes>, Refusal> {
-        let payload = || Some(self.stand_in());
-        let intent =
-            |payload| Intent::CreateSecret { id, spec: spec.clone(), payload, payload_len: 1 };
         // Of a driver that is not served, the decision says so.
         if self.is_strict() {
             return Ok(None);
@@ -114,7 +111,9 @@ impl Manager {
         let Some(supply) = supply else { return Ok(None) };
         let _place = self.place(&supply.source).await;
         // Nothing is run for a secret that may not be made.
-        self.ask(actor, intent(payload()))?;
+        let payload = Some(self.stand_in());
+        let intent = Intent::CreateSecret { id, spec: spec.clone(), payload, payload_len: 1 };
+        self.ask(actor, intent)?;
         if !sent.is_empty() {
             let message = "the driver makes the value of the secret; none can be sent";
             return Err(Refusal::invalid(message));
@@ -195,7 +194,9 @@ impl Manager {
 
     async fn note_failure(&self, actor: Actor, secret: &Secret, refusal: &Refusal) {
         let (name, message) = (&secret.spec.name, refusal.message.clone());
-        tracing::warn!(secret = %name, message, "a secret has no next value, and keeps the last one");
+        if matches!(actor, Actor::Client(_)) {
+            tracing::warn!(secret = %name, message, "a secret has no next value, and keeps the last one");
+        }
         if let Actor::Client(caller) = &actor {
             caller.set_told();
         }
@@ -272,6 +273,8 @@ impl Manager {
             let which = (secret.id, secret.meta.version);
             if let Err(refusal) = self.rotate_secret(Actor::Manager, which).await {
                 tracing::warn!(secret = %secret.spec.name, %refusal, "a secret is due and stays");
+                let failure = Some(refusal.message);
+                self.tries().insert(secret.id, Try { at: self.clock().now(), failure });
             }
         });
         futures_util::stream::iter(rotations).for_each_concurrent(ROTATIONS_MAX, |done| done).await;
