@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
@@ -18,7 +19,9 @@ use crate::domain::id::{Entropy as _, Stream};
 use crate::domain::secret::SECRET_LEN_MAX;
 
 /// How often a change is tried anew when somebody else changed the secret in between.
-const TRIES: usize = 5;
+const TRIES: u32 = 8;
+/// How long it waits before the second try; before each later one, that much longer.
+const PAUSE: Duration = Duration::from_millis(40);
 
 /// Options of `set`.
 #[derive(Debug, clap::Args)]
@@ -230,13 +233,14 @@ pub(super) fn plan(ask: &Ask<'_>, name: &str) -> anyhow::Result<ExitCode> {
 
 /// Tries a change again while somebody else is quicker.
 fn again(mut change: impl FnMut() -> anyhow::Result<String>) -> anyhow::Result<String> {
-    for _ in 1..TRIES {
+    for tried in 1..TRIES {
         match change() {
             Err(error) if error.to_string().contains("update out of sequence") => {}
             // Made, or removed, in between.
             Err(error) if matches!(status(&error), Some(409)) => {}
             done => return done,
         }
+        std::thread::sleep(PAUSE * tried);
     }
     change()
 }
