@@ -116,7 +116,7 @@ mod tests {
             ("trap '' TERM; sleep 300", "did not end within 2 seconds"),
             ("printf x; exit 7", "ended with exit status: 7"),
             ("head -c 101 /dev/zero", "printed more than 100 bytes"),
-            ("setsid sleep 20 & sleep 0.2; printf x", "holds its output open"),
+            ("setsid sleep 3 2>&- & sleep 0.2; printf x", "holds its output open"),
         ] {
             let error = run(script).expect_err(script);
             assert!(error.contains(why), "{script}: {error}");

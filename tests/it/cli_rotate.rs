@@ -140,3 +140,38 @@ fn the_docker_command_has_it_as_a_plugin() {
     assert_eq!(docker("--context nowhere purser secret history pw", b"").code, 1);
     assert!(docker("info --format '{{json .ClientInfo.Plugins}}'", b"").out.contains("purser"));
 }
+
+const STACK: &str = r#"version: "3.8"
+services:
+  web:
+    image: redis:alpine
+    secrets: [pw]
+secrets:
+  pw:
+    driver: generate
+    labels: {purser.length: "50"}
+"#;
+
+#[test]
+fn a_stack_has_a_value_made() {
+    let cluster = Cluster::new("cli-stack-made");
+    let member = cluster.join().expect("it is admitted");
+    let agent = member.open(&Habits::default()).expect("a session");
+    let config = Scratch::new("stack-made");
+    let file = config.join("stack.yml");
+    std::fs::write(&file, STACK).expect("a file");
+    let host = format!("-H unix://{}", cluster.purser.socket().display());
+    let docker = |args: &str| docker_in(&config, &format!("{host} {args}"), b"");
+    let deploy = format!("stack deploy -d --resolve-image never -c {} app", file.display());
+    docker(&deploy).ok();
+    let made = agent.until("the value", |seen| {
+        seen.model.secrets.values().next().map(|value| value.as_slice().to_vec())
+    });
+    assert_eq!(made.len(), 50);
+    // Deployed again, it is the same one.
+    docker(&deploy).ok();
+    let versions = cluster.client.get("/secrets/app_pw/versions").json();
+    assert_eq!(versions.as_array().map(Vec::len), Some(1));
+    docker("stack rm app").ok();
+    assert_eq!(docker("secret ls -q").ok(), "");
+}
