@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::secret::SecretSpec;
-use super::time::{Nanoseconds, Timestamp, parse_span};
+use super::time::{Nanoseconds, parse_span};
 
 /// How long a generated value is when nothing is said.
 const LENGTH_DEFAULT: usize = 32;
@@ -60,11 +60,6 @@ impl Supply {
         };
         let every = label(EVERY_LABEL).map(every).transpose()?;
         Ok(Some(Supply { source, every }))
-    }
-
-    /// When a value that was made then is due to be replaced.
-    pub fn due_at(&self, made_at: Timestamp) -> Option<Timestamp> {
-        self.every.map(|every| made_at.plus(every))
     }
 }
 

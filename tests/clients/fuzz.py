@@ -80,6 +80,24 @@ def stock(kind, draw):
     return made and ask(f"/{kind}/{ident(made)}")
 
 
+def driven(draw):
+    """A new secret whose driver makes its values."""
+    body = {"Name": f"made{draw.randrange(10**6)}", "Driver": {"Name": "generate"}}
+    made = ask("/secrets/create", body)
+    return made and ask(f"/secrets/{ident(made)}")
+
+
+def changed(kind, draw):
+    """A new object of a kind that has had another value before."""
+    known = stock(kind, draw)
+    if known:
+        path = f"/{kind}/{ident(known)}"
+        body = {"Name": name_of(known), "Data": "eQ=="}
+        ask(f"{path}/update?version={known['Version']['Index']}", body)
+        known = ask(path)
+    return known
+
+
 def ident(known):
     """The id of an object; networks spell it in their own way."""
     return known.get("ID") or known["Id"]
@@ -162,13 +180,25 @@ def aim(case, draw):
     if "{id}" in case.path:
         # The others are in use.
         fresh = case.method == "DELETE" and draw.random() < 0.8
-        known = (stock(kind, draw) if fresh else None) or pick(kind, draw)
+        if case.path.endswith("/rotate"):
+            known = driven(draw)
+        elif case.path.endswith("/rollback"):
+            known = changed(kind, draw)
+        elif fresh:
+            known = stock(kind, draw)
+        known = known or pick(kind, draw)
         if known:
             whole = ident(known)
             case.path_parameters["id"] = draw.choice([whole, name_of(known) or whole, whole[:12]])
     elif case.path == "/swarm/update":
         known = ask("/swarm")
-    if case.path.endswith("/update") and known:
+    if case.path.endswith(("/rotate", "/rollback", "/prune")):
+        case.query["to"] = ""
+        case.query["keep"] = draw.choice(["", "0", "5"])
+        case.query["unusedFor"] = draw.choice(["", "30d"])
+    if "dryRun" in case.query:
+        case.query["dryRun"] = draw.choice(["true", "false", ""])
+    if case.path.endswith(("/update", "/rotate", "/rollback")) and known:
         case.query["version"] = known["Version"]["Index"]
         case.query.pop("registryAuthFrom", None)
         case.query["rollback"] = draw.choice(["", "previous"])
