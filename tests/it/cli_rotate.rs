@@ -6,9 +6,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::kit::agent::Habits;
 use super::kit::agent::cluster::{Cluster, service};
+use super::kit::agent::{Habits, PATIENCE};
 use super::kit::docker::{Said, docker_in};
+use super::kit::eventually;
 use super::kit::scratch::Scratch;
 use super::kit::search::canary;
 
@@ -139,6 +140,22 @@ fn the_docker_command_has_it_as_a_plugin() {
     assert_eq!(docker("purser secret history none", b"").code, 1);
     assert_eq!(docker("--context nowhere purser secret history pw", b"").code, 1);
     assert!(docker("info --format '{{json .ClientInfo.Plugins}}'", b"").out.contains("purser"));
+}
+
+#[test]
+fn a_value_on_its_way_is_in_no_core() {
+    let cluster = Cluster::new("cli-rotate-core");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_purser"));
+    command.arg("secret").args(["--socket", &cluster.purser.socket().display().to_string()]);
+    let mut child = command.args(["set", "pw"]).stdin(Stdio::piped()).spawn().expect("it runs");
+    let limits = format!("/proc/{}/limits", child.id());
+    eventually("it may write no core", PATIENCE, || {
+        let text = std::fs::read_to_string(&limits).expect("it waits for the value");
+        let line = text.lines().find(|line| line.starts_with("Max core file size"))?;
+        line.split_whitespace().nth(4).filter(|limit| *limit == "0").map(|_| ())
+    });
+    child.stdin.take().expect("it was piped").write_all(b"value").expect("it reads");
+    assert!(child.wait().expect("it ends").success());
 }
 
 const STACK: &str = r#"version: "3.8"

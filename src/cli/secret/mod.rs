@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Subcommand, ValueEnum};
 
 use super::endpoint::Endpoint;
+use super::process;
 use crate::config::Options;
 use ask::Ask;
 
@@ -83,6 +84,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Does what is asked for, with the purser that answers there.
 pub(super) fn answer(purser: &Endpoint, asked: Asked) -> anyhow::Result<ExitCode> {
+    // A value passes through this process too.
+    process::harden();
     let ask = Ask { purser, format: asked.format };
     match asked.action {
         Action::Set(set) => set.run(&ask),
