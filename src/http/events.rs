@@ -3,7 +3,7 @@
 //! Events are derived from commits. The newest are kept in memory for clients that ask for what
 //! happened a while ago; a client that does not read loses events rather than holding up others.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
@@ -187,15 +187,14 @@ fn service_attributes(old: &Service, new: &Service, attributes: &mut Attributes)
         attributes.insert("replicas.new", after.to_string());
     }
     if old.revisions != new.revisions {
+        let ids: BTreeSet<&String> = old.revisions.keys().chain(new.revisions.keys()).collect();
         // By the ids of what they are values of.
-        let is_other = |(id, _): &(&String, &u64)| {
-            number_of(&old.revisions, id) != number_of(&new.revisions, id)
-        };
-        let ids = old.revisions.keys().chain(new.revisions.keys());
-        let others: BTreeMap<&String, u64> =
-            ids.map(|id| (id, number_of(&new.revisions, id))).collect();
-        let others = others.iter().map(|(id, number)| (*id, number)).filter(is_other);
-        let texts: Vec<String> = others.map(|(id, number)| format!("{id}={number}")).collect();
+        let texts: Vec<String> = ids
+            .into_iter()
+            .map(|id| (id, number_of(&old.revisions, id), number_of(&new.revisions, id)))
+            .filter(|(_, before, after)| before != after)
+            .map(|(id, _, after)| format!("{id}={after}"))
+            .collect();
         attributes.insert("versions", texts.join(","));
     }
     let state = |service: &Service| service.update_status.as_ref().map(|status| status.state);
