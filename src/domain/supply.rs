@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::container::Driver;
 use super::secret::SecretSpec;
 use super::time::{Nanoseconds, parse_span};
 
@@ -20,6 +21,9 @@ const LENGTH_LABEL: &str = "purser.length";
 const EVERY_LABEL: &str = "purser.rotate-every";
 /// Which command supplies it.
 const COMMAND_LABEL: &str = "purser.command";
+
+/// Labels of a secret.
+type Labels = BTreeMap<String, String>;
 
 /// How a secret is supplied with values.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,11 +55,19 @@ impl Supply {
     /// # Errors
     /// A label says nothing that can be done.
     pub fn of(spec: &SecretSpec) -> Result<Option<Supply>, String> {
-        let Some(driver) = &spec.driver else { return Ok(None) };
-        let label = |name| spec.labels.get(name).map(String::as_str);
+        Supply::by(spec.driver.as_ref(), &spec.labels)
+    }
+
+    /// The same by a driver and labels.
+    ///
+    /// # Errors
+    /// As [`Supply::of`].
+    pub fn by(driver: Option<&Driver>, labels: &Labels) -> Result<Option<Supply>, String> {
+        let Some(driver) = driver else { return Ok(None) };
+        let label = |name| labels.get(name).map(String::as_str);
         let source = match &*driver.name {
             "generate" => Source::Generate { length: length(label(LENGTH_LABEL))? },
-            "exec" => Source::Exec { command: command(label(COMMAND_LABEL), spec)? },
+            "exec" => Source::Exec { command: command(label(COMMAND_LABEL), labels)? },
             _ => return Ok(None),
         };
         let every = label(EVERY_LABEL).map(every).transpose()?;
@@ -63,14 +75,14 @@ impl Supply {
     }
 }
 
-fn command(name: Option<&str>, spec: &SecretSpec) -> Result<String, String> {
+fn command(name: Option<&str>, labels: &Labels) -> Result<String, String> {
     let name = name.filter(|name| !name.is_empty()).ok_or_else(|| {
         format!(
             "the driver exec needs the label {COMMAND_LABEL}, with the name of a configured command"
         )
     })?;
     let mut seen = BTreeMap::new();
-    for label in spec.labels.keys() {
+    for label in labels.keys() {
         if let Some(other) = seen.insert(variable(label), label) {
             return Err(format!("labels {other:?} and {label:?} would be the same to a command"));
         }
@@ -107,7 +119,6 @@ fn every(text: &str) -> Result<Nanoseconds, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::container::Driver;
 
     fn supply(driver: &str, labels: &[(&str, &str)]) -> Result<Option<Supply>, String> {
         let labels = labels.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();

@@ -17,18 +17,16 @@ use crate::manager::{Right, Told, Verb};
 
 /// Answers a request that no route of ours takes.
 pub(super) async fn fallback(api: &Api, request: Request<Body>) -> Response<Body> {
+    let caller: Caller = request.extensions().get().cloned().unwrap_or_default();
+    if let Err(failure) = check_meant(&Actor::Client(caller.clone())) {
+        return failure.into_response();
+    }
     match &api.engine {
         Some(_) => pass(api, request).await.unwrap_or_else(Failure::into_response),
-        None => {
-            let caller: Caller = request.extensions().get().cloned().unwrap_or_default();
-            if let Err(failure) = check_meant(&Actor::Client(caller.clone())) {
-                return failure.into_response();
-            }
-            match Access::new(api, caller).check_at_all(Verb::Use, Right::Engine) {
-                Ok(()) => without_engine(&request),
-                Err(refusal) => Failure(refusal).into_response(),
-            }
-        }
+        None => match Access::new(api, caller).check_at_all(Verb::Use, Right::Engine) {
+            Ok(()) => without_engine(&request),
+            Err(refusal) => Failure(refusal).into_response(),
+        },
     }
 }
 
@@ -36,7 +34,6 @@ pub(super) async fn fallback(api: &Api, request: Request<Body>) -> Response<Body
 pub(super) async fn pass(api: &Api, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
     let engine = api.engine.as_ref().ok_or_else(Failure::no_route)?;
     let caller: Caller = request.extensions().get().cloned().unwrap_or_default();
-    check_meant(&Actor::Client(caller.clone()))?;
     let is_look = matches!(*request.method(), Method::GET | Method::HEAD);
     let asked = format!("{} {}", request.method(), request.uri().path());
     admit(api, caller, is_look, asked).await?;

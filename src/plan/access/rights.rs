@@ -10,11 +10,10 @@
 use super::policy::{Kind, Labels, Policy, Target, Verb};
 use crate::domain::actor::Caller;
 use crate::domain::change::Object;
-use crate::domain::container::{AppArmorMode, Mount, MountType, Privileges, SeccompMode};
+use crate::domain::container::{AppArmorMode, Driver, Mount, MountType, Privileges, SeccompMode};
 use crate::domain::intent::Intent;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::revision::{Owner, choose_alike};
-use crate::domain::secret::SecretSpec;
 use crate::domain::service::{ServiceSpec, TaskSpec};
 use crate::domain::supply::{Source, Supply};
 use crate::domain::view::View;
@@ -37,7 +36,7 @@ pub fn check(
     match intent {
         Intent::CreateSecret { spec, .. } => {
             asking.may(Verb::Create, Kind::Secret, &spec.name, &spec.labels)?;
-            asking.may_run_command(spec)
+            asking.may_run_command(spec.driver.as_ref(), &spec.labels)
         }
         Intent::UpdateSecret { id, spec, value, .. } => {
             let Some(secret) = view.secret(*id) else { return Ok(()) };
@@ -46,8 +45,7 @@ pub fn check(
             // What it is to print depends on labels.
             let is_supplied = value.as_ref().is_some_and(|value| value.is_supplied);
             if is_supplied || spec.labels != secret.spec.labels {
-                let (name, labels) = (spec.name.clone(), spec.labels.clone());
-                asking.may_run_command(&SecretSpec { name, labels, ..secret.spec.clone() })?;
+                asking.may_run_command(secret.spec.driver.as_ref(), &spec.labels)?;
             }
             Ok(())
         }
@@ -180,8 +178,8 @@ impl Asking<'_> {
     }
 
     /// Checks that it may have the command run that supplies a secret, if one does.
-    fn may_run_command(&self, spec: &SecretSpec) -> Result<(), Refusal> {
-        match Supply::of(spec) {
+    fn may_run_command(&self, driver: Option<&Driver>, labels: &Labels) -> Result<(), Refusal> {
+        match Supply::by(driver, labels) {
             Ok(Some(Supply { source: Source::Exec { command }, .. })) => {
                 let target = Target { kind: Kind::Command, name: &command, labels: None };
                 match self.is_allowed(Verb::Use, target) {

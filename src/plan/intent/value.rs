@@ -13,7 +13,7 @@ use crate::domain::intent::{NewValue, SealedPayload};
 use crate::domain::meta::Version;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::revision::{Keep, Known, Owner, REVISIONS_MAX, Revision, Revisions};
-use crate::domain::secret::{Fingerprint, SECRET_LEN_MAX, Secret, SecretSpec};
+use crate::domain::secret::{Fingerprint, SECRET_LEN_MAX, Secret};
 use crate::domain::supply::Supply;
 use crate::domain::time::Timestamp;
 use crate::domain::view::View;
@@ -128,15 +128,7 @@ pub(super) fn update(
 ) -> Result<Vec<Change>, Refusal> {
     let stored = Stored::find(view, owner)?;
     let names = [&*sent.name, stored.name];
-    if let Some(driver) = stored.driver {
-        let spec = SecretSpec {
-            name: sent.name.clone(),
-            labels: sent.labels.clone(),
-            driver: Some(driver.clone()),
-            templating: None,
-        };
-        Supply::of(&spec).map_err(Refusal::invalid)?;
-    }
+    Supply::by(stored.driver, &sent.labels).map_err(Refusal::invalid)?;
     let is_supplied = sent.value.as_ref().is_some_and(|value| value.is_supplied);
     let has_same_value = is_same(stored.fingerprint, sent.fingerprint.as_ref());
     let Some(value) = sent.value.filter(|_| !has_same_value && names[0] == names[1]) else {
