@@ -15,6 +15,9 @@ pub const ID_LEN: usize = 25;
 /// every digit is evenly spread.
 pub const ID_ENTROPY_LEN: usize = 17;
 
+/// So many numbers have five digits.
+const FIVE_DIGITS: u64 = 36 * 36 * 36 * 36 * 36;
+
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// The id of one object. The parameter says which kind, so that a node's id cannot stand where a
@@ -144,14 +147,18 @@ pub fn base36(bytes: &[u8], out: &mut [u8]) {
         .rev()
         .map(|chunk| chunk.iter().fold(0, |sum, byte| (sum << 8) | u32::from(*byte)))
         .collect();
-    for digit in out.iter_mut().rev() {
+    // Five digits at a time, the lowest first: as many as a limb holds, and as divide an id.
+    for digits in out.rchunks_mut(5) {
         let mut rest = 0u64;
         for limb in &mut number {
             let value = (rest << 32) | u64::from(*limb);
-            *limb = u32::try_from(value / 36).expect("the quotient of a step fits a limb");
-            rest = value % 36;
+            *limb = u32::try_from(value / FIVE_DIGITS).expect("a quotient of a step fits a limb");
+            rest = value % FIVE_DIGITS;
         }
-        *digit = DIGITS[usize::try_from(rest).expect("below 36")];
+        for digit in digits.iter_mut().rev() {
+            *digit = DIGITS[usize::try_from(rest % 36).expect("below 36")];
+            rest /= 36;
+        }
     }
 }
 
