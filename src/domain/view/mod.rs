@@ -10,6 +10,7 @@ mod index;
 pub use index::addresses;
 
 use std::net::Ipv4Addr;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
@@ -32,7 +33,12 @@ use crate::domain::task_state::TaskState;
 
 /// The cluster at one version.
 #[derive(Debug, Clone, Default)]
-pub struct View {
+pub struct View(Arc<Tables>);
+
+/// What a view holds; only the view itself can tell of it. A clone of a view shares it until either of
+/// the two is altered.
+#[derive(Debug, Clone, Default)]
+pub struct Tables {
     version: Version,
     /// The cluster is there, and nobody has unlocked it.
     is_locked: bool,
@@ -80,6 +86,20 @@ pub struct View {
     nodes_by_burden: OrdSet<Burden>,
 }
 
+impl Deref for View {
+    type Target = Tables;
+
+    fn deref(&self) -> &Tables {
+        &self.0
+    }
+}
+
+impl DerefMut for View {
+    fn deref_mut(&mut self) -> &mut Tables {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
 /// Whether a node takes no tasks, how many tasks burden it, and which it is.
 pub type Burden = (bool, usize, NodeId);
 
@@ -107,7 +127,7 @@ impl View {
 
     /// What can be seen of a cluster that is locked: nothing.
     pub fn locked() -> View {
-        View { is_locked: true, ..View::default() }
+        View(Arc::new(Tables { is_locked: true, ..Tables::default() }))
     }
 
     /// True for [`View::locked`].
