@@ -20,7 +20,7 @@ use purser::domain::id::SecretId;
 use purser::domain::meta::Stamp;
 use purser::domain::secret::{Secret, SecretSpec};
 use purser::domain::view::View;
-use purser::seal::envelope::Purpose;
+use purser::seal::envelope::{Nonces, Purpose};
 use purser::seal::keyring::Value;
 use purser::seal::secret::SecretBytes;
 use purser::seal::unlock::Providers;
@@ -108,8 +108,9 @@ impl Bench {
         criterion.bench_function("all that is sealed for a secret of 4 KiB", |bencher| {
             bencher.iter(|| {
                 let keyring = self.store.keyring();
+                let mut nonces = Nonces::draw(&SystemEntropy);
                 let small =
-                    [&row[..], &record[..]].map(|plain| keyring.seal(value, plain, &SystemEntropy));
+                    [&row[..], &record[..]].map(|plain| keyring.seal(value, plain, &mut nonces));
                 (self.sealed(id), small)
             });
         });

@@ -13,7 +13,7 @@ use crate::domain::id::{ClusterId, NodeId};
 use crate::domain::node::NodeRole;
 use crate::manager::read_backup;
 use crate::seal::age::{Identity, Recipient, Sealer};
-use crate::seal::envelope::Purpose;
+use crate::seal::envelope::{Nonces, Purpose};
 use crate::seal::keyring::{KeyId, KeyRow, Keyring, Value};
 use crate::seal::unlock::UnlockKey;
 
@@ -34,7 +34,7 @@ pub fn envelope(data: &[u8]) {
     let mut data = Bytes(data);
     let (at, change, which) = (usize::from(data.number()), data.number(), data.number());
     let plain = data.0;
-    let mut sealed = ring.seal(VALUE, plain, &entropy);
+    let mut sealed = ring.seal(VALUE, plain, &mut Nonces::draw(&entropy));
     let opened = ring.open_value(VALUE, &sealed);
     assert!(opened.is_ok_and(|opened| opened.expose() == plain));
     let payload = ring.seal_payload(VALUE, plain, &entropy);

@@ -17,6 +17,18 @@ pub(super) const TAG_LEN: usize = 16;
 /// A key, wiped when dropped.
 pub(super) struct CipherKey(Zeroizing<[u8; KEY_LEN]>);
 
+/// A key for keyed hashes, taken in once for all of them.
+pub(super) struct MacKey(Hmac<Sha256>);
+
+impl MacKey {
+    /// The keyed hash of `data`.
+    pub(super) fn mac(&self, data: &[u8]) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        mac.update(data);
+        mac.finalize().into_bytes().into()
+    }
+}
+
 /// The tag does not fit: a wrong key, other associated data, or changed bytes.
 #[derive(Debug)]
 pub(super) struct NotAuthentic;
@@ -26,13 +38,16 @@ impl CipherKey {
         CipherKey(Zeroizing::new(bytes))
     }
 
-    /// A key for one purpose, from which neither this key nor that of another purpose can be told.
-    pub(super) fn derive(&self, purpose: &[u8]) -> CipherKey {
-        let mut bytes = Zeroizing::new([0; KEY_LEN]);
-        hkdf::Hkdf::<Sha256>::new(None, &*self.0)
-            .expand(purpose, &mut *bytes)
-            .expect("32 bytes are within the reach of HKDF-SHA-256");
-        CipherKey(bytes)
+    /// A key for each purpose, from which neither this key nor that of another purpose can be told.
+    pub(super) fn derive<const N: usize>(&self, purposes: [&[u8]; N]) -> [CipherKey; N] {
+        let extracted = hkdf::Hkdf::<Sha256>::new(None, &*self.0);
+        purposes.map(|purpose| {
+            let mut bytes = Zeroizing::new([0; KEY_LEN]);
+            extracted
+                .expand(purpose, &mut *bytes)
+                .expect("32 bytes are within the reach of HKDF-SHA-256");
+            CipherKey(bytes)
+        })
     }
 
     /// The key's bytes, to be sealed under another key.
@@ -40,12 +55,9 @@ impl CipherKey {
         &*self.0
     }
 
-    /// The keyed hash of `data`.
-    pub(super) fn mac(&self, data: &[u8]) -> [u8; 32] {
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(&*self.0).expect("HMAC takes keys of any length");
-        mac.update(data);
-        mac.finalize().into_bytes().into()
+    /// The same key, for keyed hashes.
+    pub(super) fn for_macs(&self) -> MacKey {
+        MacKey(Hmac::new_from_slice(&*self.0).expect("HMAC takes keys of any length"))
     }
 
     /// Encrypts `message[from..]` in place and appends the tag.

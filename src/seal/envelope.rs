@@ -75,6 +75,28 @@ impl Subject<'_> {
     }
 }
 
+/// Nonces for values that are sealed together: a random beginning, and behind it a count. To draw one takes
+/// as long as to seal a short value. Two of different beginnings are the same with a probability of
+/// 2⁻¹²⁸.
+pub struct Nonces([u8; NONCE_LEN]);
+
+impl Nonces {
+    /// Draws a beginning.
+    pub fn draw(entropy: &dyn Entropy) -> Nonces {
+        let mut beginning = [0; NONCE_LEN];
+        entropy.fill(Stream::Key, &mut beginning);
+        Nonces(beginning)
+    }
+
+    /// The next nonce.
+    pub(super) fn next(&mut self) -> [u8; NONCE_LEN] {
+        let next = self.0;
+        let count = self.0.last_chunk_mut().expect("a nonce is longer than a count");
+        *count = u64::from_be_bytes(*count).wrapping_add(1).to_be_bytes();
+        next
+    }
+}
+
 /// A sealed value cannot be opened.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum OpenError {
@@ -101,11 +123,9 @@ pub(super) struct SealingKey {
 
 impl SealingKey {
     pub(super) fn new(id: KeyId, root: &CipherKey) -> SealingKey {
-        SealingKey {
-            id,
-            cipher: root.derive(b"purser envelope 1 cipher"),
-            commitment: root.derive(b"purser envelope 1 commitment").mac(&id.0.to_be_bytes()),
-        }
+        let [cipher, commitment] =
+            root.derive([b"purser envelope 1 cipher", b"purser envelope 1 commitment"]);
+        SealingKey { id, cipher, commitment: commitment.for_macs().mac(&id.0.to_be_bytes()) }
     }
 
     pub(super) fn seal(
@@ -116,6 +136,16 @@ impl SealingKey {
     ) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
         entropy.fill(Stream::Key, &mut nonce);
+        self.seal_with(nonce, subject, plain)
+    }
+
+    /// Seals with a nonce that was drawn for this and is used for nothing else.
+    pub(super) fn seal_with(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        subject: &Subject<'_>,
+        plain: &[u8],
+    ) -> Vec<u8> {
         let mut envelope = Vec::with_capacity(plain.len() + OVERHEAD);
         envelope.push(FORMAT);
         envelope.extend_from_slice(&self.id.0.to_be_bytes());

@@ -16,12 +16,15 @@ use crate::domain::meta::{Stamp, Version};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::time::Clock;
 use crate::domain::view::View;
-use crate::seal::envelope::OpenError;
+use crate::seal::envelope::{Nonces, OpenError};
 use crate::seal::keyring::{KeyChange, KeyId, KeyRow, Keyring};
 
 /// Payloads are written once with their object and never changed, so all have one version. A secret's
 /// next value lies with an object of its own.
 pub(crate) const PAYLOAD_VERSION: u64 = 1;
+
+/// What a write leaves of payloads, by their objects: the last that it says of each. `None`: nothing.
+type Payloads = BTreeMap<Key, Option<SealedData>>;
 
 /// Decides writes and gathers what they change.
 pub(super) struct Decider {
@@ -36,6 +39,8 @@ pub(super) struct Decider {
     pub chain: Chain,
     /// What was decided since the last [`Decider::take`].
     pub draft: Draft,
+    /// What seals the batch that grows, once it has anything.
+    pub nonces: Option<Nonces>,
 }
 
 /// What a batch leaves behind: of an object that several of its writes touch, the last.
@@ -76,6 +81,12 @@ impl Draft {
         self.bytes += row.sealed.len();
         self.puts.insert(row.row, row);
     }
+
+    /// Puts a payload behind the object that lies in `row`, which has to be put with what is answered.
+    fn put_payload(&mut self, row: i64, key: Key, sealed: SealedData) -> Payload {
+        self.put(Row::new(Rows::payload_row(row), key, PAYLOAD_VERSION, sealed.bytes));
+        Payload { version: PAYLOAD_VERSION, key: sealed.key.into() }
+    }
 }
 
 impl Decider {
@@ -93,12 +104,19 @@ impl Decider {
         }
         self.renew_keys(&mut changes)?;
         let changed = self.view.apply(&changes, stamp);
-        changed.iter().for_each(|item| self.place(item));
+        let mut payloads = Payloads::new();
         for change in changes {
             match change {
-                Change::PutPayload(key, sealed) => self.place_payload(key, sealed),
-                Change::DropPayload(key) => self.drop_payload(key),
-                Change::Put(_) | Change::Remove(_) => {}
+                Change::PutPayload(key, sealed) => payloads.insert(key, Some(sealed)),
+                Change::DropPayload(key) => payloads.insert(key, None),
+                Change::Put(_) | Change::Remove(_) => None,
+            };
+        }
+        changed.iter().for_each(|item| self.place(item, &mut payloads));
+        for (key, payload) in payloads {
+            match payload {
+                Some(sealed) => self.place_payload(key, sealed),
+                None => self.drop_payload(key),
             }
         }
         self.draft.changed.extend(changed.iter().cloned());
@@ -121,15 +139,22 @@ impl Decider {
         Ok(())
     }
 
-    /// Seals an object as a write leaves it, or takes out one that the write removes.
-    fn place(&mut self, item: &Changed) {
+    /// Seals an object as a write leaves it, with the payload that came with it, or takes out one that
+    /// the write removes.
+    fn place(&mut self, item: &Changed, payloads: &mut Payloads) {
         let rows = self.rows.clone();
         let mut rows = rows.write().expect("no writer of the rows panics");
         let key = item.key;
         let before = rows.place(&key);
         if let Some(object) = &item.new {
             let row = before.as_ref().map_or_else(|| rows.next_row(), |place| place.row);
-            let payload = before.and_then(|place| place.payload);
+            let payload = match payloads.get_mut(&key).and_then(Option::take) {
+                Some(sealed) => {
+                    payloads.remove(&key);
+                    Some(self.draft.put_payload(row, key, sealed))
+                }
+                None => before.and_then(|place| place.payload),
+            };
             self.put_object(&mut rows, object, row, item.version.index, payload);
             return;
         }
@@ -143,16 +168,14 @@ impl Decider {
         rows.set(&self.keyring, key, None);
     }
 
-    /// Puts a payload behind its object, which is there already or of the same write.
+    /// Puts a payload behind its object, which is there already.
     fn place_payload(&mut self, key: Key, sealed: SealedData) {
         let rows = self.rows.clone();
         let mut rows = rows.write().expect("no writer of the rows panics");
         // The write may have removed the object again.
         let (Some(place), Some(object)) = (rows.place(&key), self.view.object(key)) else { return };
-        let payload = Payload { version: PAYLOAD_VERSION, key: sealed.key.into() };
+        let payload = self.draft.put_payload(place.row, key, sealed);
         self.put_object(&mut rows, &object, place.row, place.version, Some(payload));
-        let row = Rows::payload_row(place.row);
-        self.draft.put(Row::new(row, key, PAYLOAD_VERSION, sealed.bytes));
     }
 
     /// Takes the payload of an object away, and its key.
@@ -175,10 +198,11 @@ impl Decider {
         version: u64,
         payload: Option<Payload>,
     ) {
-        let Decider { keyring, entropy, draft, .. } = self;
+        let Decider { keyring, entropy, draft, nonces, .. } = self;
+        let nonces = nonces.get_or_insert_with(|| Nonces::draw(&**entropy));
         let key = object.key();
         let value = codec::object_value(&key, version);
-        let sealed = keyring.seal(value, &codec::encode(object), &**entropy);
+        let sealed = keyring.seal(value, &codec::encode(object), nonces);
         let mut put = Row::new(row, key, version, sealed);
         put.data_key = payload.as_ref().map(|payload| payload.key.clone());
         let epoch = KeyId(put.key_id);
@@ -263,7 +287,8 @@ impl Decider {
     }
 
     /// The batch of a draft that was just taken.
-    pub(super) fn batch(&self, draft: &mut Draft) -> Batch {
+    pub(super) fn batch(&mut self, draft: &mut Draft) -> Batch {
+        let mut nonces = self.nonces.take().unwrap_or_else(|| Nonces::draw(&*self.entropy));
         let version = self.view.version().index;
         let digest = self.rows.read().expect("no writer of the rows panics").digest();
         let mut key_puts: BTreeMap<KeyId, KeyRow> = BTreeMap::new();
@@ -276,7 +301,7 @@ impl Decider {
         let lines = draft.audit.as_ref().filter(|(lines, _)| !lines.is_empty());
         if let Some((lines, before)) = lines {
             let first = before.last + 1;
-            let sealed = self.keyring.seal_audit(first, lines, &*self.entropy);
+            let sealed = self.keyring.seal_audit(first, lines, &mut nonces);
             let mut rows = self.rows.write().expect("no writer of the rows panics");
             let row = rows.next_row();
             rows.note_audit(first, row);
@@ -294,7 +319,7 @@ impl Decider {
             key_removes,
             puts: std::mem::take(&mut draft.puts).into_values().collect(),
             removes: std::mem::take(&mut draft.removes),
-            head: self.keyring.seal(codec::head_value(version), &head, &*self.entropy),
+            head: self.keyring.seal(codec::head_value(version), &head, &mut nonces),
         }
     }
 

@@ -25,6 +25,7 @@ use crate::domain::id::{Entropy, Id};
 use crate::domain::meta::Version;
 use crate::domain::time::Clock;
 use crate::domain::view::View;
+use crate::seal::envelope::Nonces;
 use crate::seal::keyring::{KeyId, KeyRow, Keyring, KeyringError};
 use crate::seal::secret::SecretBytes;
 use crate::seal::unlock::{Providers, Salt, UnlockError, UnlockKey};
@@ -159,7 +160,7 @@ pub async fn open(
         }),
     };
     let draft = Draft::default();
-    let decider = Decider { view, rows, keyring, clock, entropy, chain: ends, draft };
+    let decider = Decider { view, rows, keyring, clock, entropy, chain: ends, draft, nonces: None };
     let writer = Writer::new(Arc::downgrade(&store.inner), waiting, log, decider);
     let task = tokio::spawn(async move {
         writer.run(stop).await;
@@ -263,7 +264,7 @@ async fn make(
     let store_id = Id::<crate::domain::id::ClusterKind>::make(entropy).to_string();
     let (keyring, key_rows) = Keyring::make(&store_id, lock, now, entropy);
     let head = codec::head(&Rows::default().digest(), &Chain::default());
-    let head = keyring.seal(codec::head_value(0), &head, entropy);
+    let head = keyring.seal(codec::head_value(0), &head, &mut Nonces::draw(entropy));
     let mut transaction = sqlx::Connection::begin(connection).await?;
     sqlx::query("INSERT INTO lock(id, salt) VALUES (1, ?)")
         .bind(salt.0.to_vec())

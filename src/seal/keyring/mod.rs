@@ -27,8 +27,8 @@ use std::sync::{Arc, RwLock};
 use zeroize::Zeroizing;
 
 use self::keys::{Keys, RingKey};
-use super::cipher::{CipherKey, KEY_LEN};
-use super::envelope::{self, OpenError, Purpose, SealingKey, Subject};
+use super::cipher::{CipherKey, KEY_LEN, MacKey, NONCE_LEN};
+use super::envelope::{self, Nonces, OpenError, Purpose, SealingKey, Subject};
 use super::secret::SecretBytes;
 use super::unlock::UnlockKey;
 use crate::domain::change::SealedData;
@@ -121,8 +121,8 @@ pub struct KeyInfo {
 /// The keys of one store.
 pub struct Keyring {
     store: String,
-    fingerprint: CipherKey,
-    mark: CipherKey,
+    fingerprint: MacKey,
+    mark: MacKey,
     /// Everything that a rotation changes.
     keys: RwLock<Arc<Keys>>,
     /// The highest id that a key was given, also one that was taken back: something may have been
@@ -231,10 +231,12 @@ impl Keyring {
         let (epochs, audits) = (open_inner(KeyUse::Epoch)?, open_inner(KeyUse::Audit)?);
         let keys =
             Keys { lock: Arc::new(lock), ring, epochs, audits, fingerprint: Arc::new(fingerprint) };
+        let [mark, fingerprint] =
+            keys.fingerprint.root.derive([b"purser row mark 1", b"purser fingerprint 1"]);
         Ok(Keyring {
             store: store.to_owned(),
-            mark: keys.fingerprint.root.derive(b"purser row mark 1"),
-            fingerprint: keys.fingerprint.root.derive(b"purser fingerprint 1"),
+            mark: mark.for_macs(),
+            fingerprint: fingerprint.for_macs(),
             last: AtomicU32::new(keys.last()),
             keys: RwLock::new(Arc::new(keys)),
         })
@@ -251,8 +253,8 @@ impl Keyring {
     }
 
     /// Seals a value with the newest epoch key.
-    pub fn seal(&self, value: Value<'_>, plain: &[u8], entropy: &dyn Entropy) -> Vec<u8> {
-        self.keys().epoch().sealing.seal(&self.subject(value), plain, entropy)
+    pub fn seal(&self, value: Value<'_>, plain: &[u8], nonces: &mut Nonces) -> Vec<u8> {
+        self.keys().epoch().sealing.seal_with(nonces.next(), &self.subject(value), plain)
     }
 
     /// Opens a value with the epoch key it names.
@@ -267,8 +269,9 @@ impl Keyring {
     }
 
     /// Seals records of the audit, the first of which has this number, with the newest audit key.
-    pub fn seal_audit(&self, first: u64, plain: &[u8], entropy: &dyn Entropy) -> Vec<u8> {
-        self.keys().audit().sealing.seal(&self.subject(audit_value(first)), plain, entropy)
+    pub fn seal_audit(&self, first: u64, plain: &[u8], nonces: &mut Nonces) -> Vec<u8> {
+        let subject = self.subject(audit_value(first));
+        self.keys().audit().sealing.seal_with(nonces.next(), &subject, plain)
     }
 
     /// Opens records of the audit.
@@ -289,11 +292,15 @@ impl Keyring {
         plain: &[u8],
         entropy: &dyn Entropy,
     ) -> SealedData {
-        let mut root = Zeroizing::new([0; KEY_LEN]);
-        entropy.fill(Stream::Key, &mut *root);
-        let bytes = data_key(*root).seal(&self.subject(value), plain, entropy);
+        // All that is random is drawn at once: a trip to the kernel costs more than what it brings.
+        let mut drawn = Zeroizing::new([0; KEY_LEN + 2 * NONCE_LEN]);
+        entropy.fill(Stream::Key, &mut *drawn);
+        let (root, nonces) = drawn.split_first_chunk::<KEY_LEN>().expect("a key and more");
+        let (nonces, _) = nonces.as_chunks::<NONCE_LEN>();
+        let (payload_nonce, key_nonce) = (nonces[0], nonces[1]);
+        let bytes = data_key(*root).seal_with(payload_nonce, &self.subject(value), plain);
         let subject = self.subject(Value { purpose: Purpose::DataKey, ..value });
-        let key = self.keys().ring_key().sealing.seal(&subject, &*root, entropy);
+        let key = self.keys().ring_key().sealing.seal_with(key_nonce, &subject, root);
         SealedData { bytes, key }
     }
 

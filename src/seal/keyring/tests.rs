@@ -2,10 +2,14 @@
 
 use super::*;
 
+/// The same bytes each time, for a key and for each nonce behind it.
 struct Counting;
 impl Entropy for Counting {
     fn fill(&self, _: Stream, out: &mut [u8]) {
-        out.iter_mut().zip(7u8..).for_each(|(byte, value)| *byte = value);
+        let (key, nonces) = out.split_at_mut(out.len().min(KEY_LEN));
+        for part in std::iter::once(key).chain(nonces.chunks_mut(NONCE_LEN)) {
+            part.iter_mut().zip(7u8..).for_each(|(byte, value)| *byte = value);
+        }
     }
 }
 
@@ -49,7 +53,7 @@ const PAYLOAD: Value<'_> = Value { purpose: Purpose::Payload, version: 1, ..VALU
 #[test]
 fn what_is_sealed_opens_only_as_what_it_is() {
     let (ring, _) = ring();
-    let sealed = ring.seal(VALUE, b"plain", &Counting);
+    let sealed = ring.seal(VALUE, b"plain", &mut Nonces::draw(&Counting));
     let payload = ring.seal_payload(VALUE, b"plain", &Counting);
     assert_eq!(ring.open_value(VALUE, &sealed).map(|s| s.expose().to_vec()), Ok(b"plain".into()));
     let others = [
@@ -68,7 +72,7 @@ fn what_is_sealed_opens_only_as_what_it_is() {
 #[test]
 fn every_flipped_bit_is_noticed() {
     let (ring, _) = ring();
-    let sealed = ring.seal(VALUE, b"plain", &Counting);
+    let sealed = ring.seal(VALUE, b"plain", &mut Nonces::draw(&Counting));
     let payload = ring.seal_payload(PAYLOAD, b"plain", &Counting);
     assert!(opened(&ring, &payload).is_ok());
     for bit in 0..sealed.len() * 8 {
@@ -120,8 +124,8 @@ fn a_ring_opens_only_with_its_lock_key_and_for_its_store() {
 fn a_rotation_seals_with_new_keys_and_opens_what_was_before() {
     let entropy = stepping();
     let (ring, rows) = Keyring::make("store", lock(3), 100, &entropy);
-    let object = ring.seal(VALUE, b"object", &entropy);
-    let records = ring.seal_audit(1, b"records", &entropy);
+    let object = ring.seal(VALUE, b"object", &mut Nonces::draw(&entropy));
+    let records = ring.seal_audit(1, b"records", &mut Nonces::draw(&entropy));
     let payload = ring.seal_payload(PAYLOAD, b"payload", &entropy);
     assert!(!ring.is_rotating());
     let change = ring.rotate(200, &entropy);
@@ -133,7 +137,8 @@ fn a_rotation_seals_with_new_keys_and_opens_what_was_before() {
         assert!(ring.is_rotating());
         assert!(ring.open_value(VALUE, &object).is_ok());
         assert_eq!(opened(ring, &payload), Ok(b"payload".to_vec()));
-        let id = Keyring::key_of(&ring.seal(VALUE, b"", &entropy)).expect("an envelope");
+        let id = Keyring::key_of(&ring.seal(VALUE, b"", &mut Nonces::draw(&entropy)))
+            .expect("an envelope");
         assert!(!ring.is_old(id));
         let old = [&object, &payload.key].map(|sealed| Keyring::key_of(sealed).expect("envelopes"));
         assert!(old.iter().all(|id| ring.is_old(*id)));
@@ -192,7 +197,7 @@ fn a_ring_that_users_lock_opens_with_their_key_only() {
 #[test]
 fn the_first_releases_envelopes_open_for_ever() {
     let (ring, rows) = ring();
-    assert_eq!(hex(&ring.seal(VALUE, b"plain", &Counting)), VECTOR_VALUE);
+    assert_eq!(hex(&ring.seal(VALUE, b"plain", &mut Nonces::draw(&Counting))), VECTOR_VALUE);
     assert_eq!(hex(&rows[0].sealed), VECTOR_RING_KEY);
     assert_eq!(hex(&rows[2].sealed), VECTOR_EPOCH_KEY);
     let opened_value = ring.open_value(VALUE, &unhex(VECTOR_VALUE));
@@ -218,4 +223,13 @@ fn unhex(text: &str) -> Vec<u8> {
         .step_by(2)
         .map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal"))
         .collect()
+}
+
+#[test]
+fn nonces_go_on_from_a_beginning_that_is_drawn() {
+    let mut nonces = Nonces::draw(&Counting);
+    let next: Vec<_> = (0..300).map(|_| nonces.next()).collect();
+    assert_eq!(next.iter().collect::<std::collections::BTreeSet<_>>().len(), 300);
+    assert!(next.iter().all(|nonce| nonce[..16] == next[0][..16]));
+    assert_ne!(Nonces::draw(&Stepping(1.into())).next(), next[0]);
 }

@@ -59,6 +59,7 @@ fn writer(log: Scripted) -> (mpsc::Sender<Proposal>, Writer<Scripted>) {
         clock: Arc::new(Fixed),
         entropy: Arc::new(Fixed),
         draft: Default::default(),
+        nonces: None,
     };
     let writer = Writer::new(Weak::new(), waiting, log, decider);
     (queue, writer)
