@@ -96,7 +96,7 @@ pub(super) async fn hand_on(manager: Manager, upkeep: Upkeep, known: u64, stop: 
                 }
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    _ = live.recv() => {}
+                    _ = live.changed() => {}
                 }
             }
         }

@@ -172,7 +172,7 @@ async fn send(api: Api, access: Access, wish: Wish, sender: mpsc::Sender<Bytes>)
         tokio::select! {
             () = api.stop.cancelled() => return,
             () = sender.closed() => return,
-            _ = live.recv() => {}
+            _ = live.changed() => {}
         }
     }
 }

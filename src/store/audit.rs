@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use tokio::sync::broadcast;
+use tokio::sync::watch;
 
 use super::{Store, WriteError, log, write};
 use crate::domain::audit::Record;
@@ -16,6 +16,8 @@ use crate::seal::envelope::OpenError;
 use crate::seal::hex;
 use crate::seal::keyring::Keyring;
 
+/// Bytes that most records are shorter than.
+const USUAL_LEN: usize = 512;
 /// Bytes of a hash.
 const HASH_LEN: usize = 32;
 /// Bytes of a chain as the head seals it.
@@ -74,7 +76,8 @@ impl Chain {
         self.last += 1;
         record.seq = self.last;
         record.prev = hex::text(&self.hash);
-        let line = serde_json::to_vec(&record).expect("a record is a map of texts and numbers");
+        let mut line = Vec::with_capacity(USUAL_LEN);
+        serde_json::to_writer(&mut line, &record).expect("a record is a map of texts and numbers");
         self.hash = Sha256::digest(&line).into();
         line
     }
@@ -174,13 +177,12 @@ const _: () = assert!(ROWS_AT_ONCE as usize > 2 * super::rows::AUDIT_STEP);
 impl Store {
     /// Both ends of the audit's chain, as of the last commit.
     pub fn audit_chain(&self) -> Chain {
-        *self.inner.audit.read().expect("a chain is never left half put")
+        *self.inner.audit.borrow()
     }
 
-    /// Tells of records as they are written; how many it is behind does not matter to who then reads
-    /// them.
-    pub fn subscribe_audit(&self) -> broadcast::Receiver<Lines> {
-        self.inner.audit_lines.subscribe()
+    /// Tells that records were written, for who then reads them.
+    pub fn subscribe_audit(&self) -> watch::Receiver<Chain> {
+        self.inner.audit.subscribe()
     }
 
     /// Records from this number on, as many as lie together; none when there are no more.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, RwLock};
 
-use super::audit::{AuditRow, Chain, Lines};
+use super::audit::{AuditRow, Chain};
 use super::codec;
 use super::log::{Batch, Row};
 use super::rows::{Payload, Place, Rows};
@@ -276,14 +276,6 @@ impl Decider {
     /// Ends a draft: what is decided from now on belongs to the next one.
     pub(super) fn take(&mut self) -> Draft {
         std::mem::take(&mut self.draft)
-    }
-
-    /// The records of a draft as text.
-    pub(super) fn lines(draft: &Draft) -> Option<Lines> {
-        let (lines, before) = draft.audit.as_ref().filter(|(lines, _)| !lines.is_empty())?;
-        let text = std::str::from_utf8(lines).ok()?;
-        let count = lines.iter().filter(|byte| **byte == b'\n').count() as u64;
-        Some(Lines { first: before.last + 1, last: before.last + count, text: text.into() })
     }
 
     /// The batch of a draft that was just taken.

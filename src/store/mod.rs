@@ -39,7 +39,7 @@ mod write;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 
 pub use backup::{SCRATCH_PREFIX, Snapshot, SnapshotError, remove_scratch};
 pub use open::{Config, FILE, LOG_FILES, OpenError, Unlock, forget, lock, open};
@@ -76,8 +76,7 @@ struct Inner {
     /// Held while keys are changed, which takes several writes.
     rotation: tokio::sync::Mutex<()>,
     /// Both ends of the audit, as of the last commit.
-    audit: RwLock<audit::Chain>,
-    audit_lines: broadcast::Sender<audit::Lines>,
+    audit: watch::Sender<audit::Chain>,
     /// Where a lock key comes from when users do not keep it.
     providers: Arc<Providers>,
     salt: Salt,
@@ -134,8 +133,7 @@ impl Store {
             commits: broadcast::Sender::new(1),
             database: sqlite::Database::closed(),
             rotation: tokio::sync::Mutex::new(()),
-            audit: RwLock::default(),
-            audit_lines: broadcast::Sender::new(1),
+            audit: watch::Sender::default(),
             providers: Arc::new(Providers::new(Vec::new(), PathBuf::new())),
             salt: Salt([0; 16]),
         };

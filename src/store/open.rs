@@ -8,7 +8,7 @@ use std::sync::{Arc, RwLock};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions as _, Row as _, SqlSafeStr as _};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -153,8 +153,7 @@ pub async fn open(
             commits: broadcast::Sender::new(COMMITS_BEHIND_MAX),
             database,
             rotation: tokio::sync::Mutex::new(()),
-            audit: RwLock::new(ends),
-            audit_lines: broadcast::Sender::new(COMMITS_BEHIND_MAX),
+            audit: watch::Sender::new(ends),
             providers,
             salt,
         }),

@@ -4,9 +4,10 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-use std::future::Future;
-use std::pin::pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -182,8 +183,19 @@ pub(super) struct Writer<L> {
     decider: Decider,
     /// Of the batch that grows.
     decided: Vec<Decided>,
+    /// The last batch that is durable, until it is told of.
+    done: Option<Done>,
     /// As of the last batch that is durable.
     durable: View,
+}
+
+/// A batch that is durable, and that nobody outside knows of yet.
+struct Done {
+    decided: Vec<Decided>,
+    draft: Draft,
+    /// As it leaves them.
+    view: View,
+    chain: Chain,
 }
 
 /// One write of a batch, decided but not yet durable.
@@ -200,12 +212,13 @@ impl<L: Log> Writer<L> {
         decider: Decider,
     ) -> Self {
         let durable = decider.view.clone();
-        Writer { inner, queue, log, decider, decided: Vec::new(), durable }
+        Writer { inner, queue, log, decider, decided: Vec::new(), done: None, durable }
     }
 
     /// Writes until the last handle is gone or `stop` is called, and then what still waits.
     ///
-    /// A batch is what has come while the one before it became durable; none waits for more.
+    /// A batch is what has come while the one before it became durable; none waits for more than what
+    /// is here already.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         while self.receive(&stop).await {
             if let Err(error) = self.write().await {
@@ -218,6 +231,14 @@ impl<L: Log> Writer<L> {
 
     /// Decides what waits, or waits for the first to come. False when none will come any more.
     async fn receive(&mut self, stop: &CancellationToken) -> bool {
+        let done = self.done.as_ref().map_or(0, |done| done.decided.len());
+        if done > 1.max(self.decided.len()) {
+            // Several ask at once, and more did before. What this thread has to do besides comes first,
+            // so that the requests among it are in this batch: the fewer batches there are, the less
+            // each write costs. A batch that is as large as the one before is begun at once; otherwise
+            // a small one and a large one would take turns, and disk and processor wait for each other.
+            tokio::task::yield_now().await;
+        }
         if stop.is_cancelled() {
             // What is queued already is written; what comes after is refused.
             self.queue.close();
@@ -228,6 +249,7 @@ impl<L: Log> Writer<L> {
             self.decided.push(self.decider.answer(proposal));
         }
         if self.decided.is_empty() {
+            tell(&mut self.done, &self.inner);
             let proposal = tokio::select! {
                 biased;
                 proposal = self.queue.recv() => proposal,
@@ -247,18 +269,26 @@ impl<L: Log> Writer<L> {
         let decided = std::mem::take(&mut self.decided);
         let mut draft = self.decider.take();
         if draft.is_empty() {
+            tell(&mut self.done, &self.inner);
             answer(decided);
             return Ok(());
         }
         let view = self.decider.view.clone();
         let chain = self.decider.chain;
         let batch = self.decider.batch(&mut draft);
-        let written = self.log.propose(batch);
-        let Err(error) = grow(written, &mut self.queue, &mut self.decider, &mut self.decided).await
-        else {
-            self.durable = view;
-            self.publish(draft, chain);
-            answer(decided);
+        // The log gets to work before others learn of the batch before, which takes a while.
+        let mut written = pin!(self.log.propose(batch));
+        let begun = poll_fn(|context| Poll::Ready(written.as_mut().poll(context))).await;
+        tell(&mut self.done, &self.inner);
+        let outcome = match begun {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => {
+                grow(written, &mut self.queue, &mut self.decider, &mut self.decided).await
+            }
+        };
+        let Err(error) = outcome else {
+            self.durable = view.clone();
+            self.done = Some(Done { decided, draft, view, chain });
             return Ok(());
         };
         let next = self.decider.take();
@@ -272,19 +302,22 @@ impl<L: Log> Writer<L> {
         }
         Err(error)
     }
+}
 
-    fn publish(&self, draft: Draft, chain: Chain) {
-        let Some(inner) = self.inner.upgrade() else { return };
-        *inner.audit.write().expect("a chain is never left half put") = chain;
-        // Nobody listening is fine, here and below.
-        let _ = Decider::lines(&draft).map(|lines| inner.audit_lines.send(lines));
+/// Publishes the view of a batch that is durable, announces its commit and answers.
+fn tell(done: &mut Option<Done>, inner: &Weak<Inner>) {
+    let Some(Done { decided, draft, view, chain }) = done.take() else { return };
+    if let Some(inner) = inner.upgrade() {
+        inner.audit.send_if_modified(|told| std::mem::replace(told, chain) != chain);
         let changes = draft.changed;
-        let mut view = inner.view.write().expect("no reader of the view panics");
-        *view = self.durable.clone();
+        let mut published = inner.view.write().expect("no reader of the view panics");
+        *published = view.clone();
         if !changes.is_empty() {
-            let _ = inner.commits.send(Arc::new(Commit { changes, view: self.durable.clone() }));
+            // Nobody listening is fine.
+            let _ = inner.commits.send(Arc::new(Commit { changes, view }));
         }
     }
+    answer(decided);
 }
 
 /// True while a batch may grow.
@@ -294,12 +327,11 @@ fn has_room(decided: &[Decided], decider: &Decider) -> bool {
 
 /// Waits until a batch is written; decides meanwhile what comes.
 async fn grow(
-    written: impl Future<Output = Result<(), LogError>>,
+    mut written: Pin<&mut impl Future<Output = Result<(), LogError>>>,
     queue: &mut mpsc::Receiver<Proposal>,
     decider: &mut Decider,
     decided: &mut Vec<Decided>,
 ) -> Result<(), LogError> {
-    let mut written = pin!(written);
     let mut is_open = true;
     loop {
         let has_room = has_room(decided, decider);

@@ -212,3 +212,47 @@ async fn a_decision_that_panics_is_refused_and_the_writer_lives_on() {
     assert!(matches!(panicked, Err(WriteError::Refused(_))));
     assert!(submit(&queue, put(1)).await.is_ok());
 }
+
+/// Gives all other tasks turns enough to get as far as they can.
+async fn turns() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Has so many writes made durable together, and so many decided meanwhile; another one is about to come
+/// as the first are durable. Answers the version of each batch.
+async fn batches(first: u8, meanwhile: u8) -> Vec<u64> {
+    let permits = Arc::new(Semaphore::new(0));
+    let log = Scripted { permits: Some(permits.clone()), ..Default::default() };
+    let (queue, writer) = writer(log.clone());
+    let submitted = |number| {
+        let queue = queue.clone();
+        tokio::spawn(async move { submit(&queue, put(number)).await.expect("written") })
+    };
+    let early: Vec<_> = (0..first).map(submitted).collect();
+    turns().await;
+    let running = tokio::spawn(writer.run(CancellationToken::new()));
+    let later: Vec<_> = (first..first + meanwhile).map(submitted).collect();
+    turns().await;
+    permits.add_permits(3);
+    let last = submitted(first + meanwhile);
+    for answered in early.into_iter().chain(later).chain([last]) {
+        answered.await.expect("no panic");
+    }
+    drop(queue);
+    running.await.expect("the writer ends with its last handle");
+    log.durable.read().expect("a test's lock").clone()
+}
+
+#[tokio::test]
+async fn a_batch_takes_along_what_is_there_when_it_begins() {
+    assert_eq!(batches(2, 1).await, [2, 4]);
+    assert_eq!(batches(8, 3).await, [8, 12]);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_as_large_as_the_one_before_begins_at_once() {
+    assert_eq!(batches(1, 1).await, [1, 2, 3]);
+    assert_eq!(batches(2, 3).await, [2, 5, 6]);
+}
