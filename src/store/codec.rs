@@ -32,19 +32,25 @@ pub(super) fn split_head(head: &[u8]) -> Option<([u8; DIGEST_LEN], Chain)> {
     Some((*digest, Chain::decode(chain)?))
 }
 
+/// Bytes that most objects are shorter than: a buffer that has to grow is copied, and the one before
+/// wiped.
+const USUAL_LEN: usize = 1024;
+
 /// An object as bytes.
 pub(super) fn encode(object: &Object) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(USUAL_LEN);
     let encoded = match object {
-        Object::Cluster(object) => serde_json::to_vec(&**object),
-        Object::Node(object) => serde_json::to_vec(&**object),
-        Object::Service(object) => serde_json::to_vec(&**object),
-        Object::Task(object) => serde_json::to_vec(&**object),
-        Object::Secret(object) => serde_json::to_vec(&**object),
-        Object::Config(object) => serde_json::to_vec(&**object),
-        Object::Network(object) => serde_json::to_vec(&**object),
-        Object::Revision(object) => serde_json::to_vec(&**object),
+        Object::Cluster(object) => serde_json::to_writer(&mut bytes, &**object),
+        Object::Node(object) => serde_json::to_writer(&mut bytes, &**object),
+        Object::Service(object) => serde_json::to_writer(&mut bytes, &**object),
+        Object::Task(object) => serde_json::to_writer(&mut bytes, &**object),
+        Object::Secret(object) => serde_json::to_writer(&mut bytes, &**object),
+        Object::Config(object) => serde_json::to_writer(&mut bytes, &**object),
+        Object::Network(object) => serde_json::to_writer(&mut bytes, &**object),
+        Object::Revision(object) => serde_json::to_writer(&mut bytes, &**object),
     };
-    encoded.expect("objects are maps of texts and numbers, which always encode")
+    encoded.expect("objects are maps of texts and numbers, which always encode");
+    bytes
 }
 
 /// An object from its bytes.
