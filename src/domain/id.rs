@@ -147,7 +147,7 @@ pub fn base36(bytes: &[u8], out: &mut [u8]) {
         .rev()
         .map(|chunk| chunk.iter().fold(0, |sum, byte| (sum << 8) | u32::from(*byte)))
         .collect();
-    // Five digits at a time, the lowest first: as many as a limb holds, and as divide an id.
+    // Five digits at a time, the lowest first: a limb holds them, and an id is a few times as many.
     for digits in out.rchunks_mut(5) {
         let mut rest = 0u64;
         for limb in &mut number {

@@ -17,7 +17,8 @@ pub(super) const TAG_LEN: usize = 16;
 /// A key, wiped when dropped.
 pub(super) struct CipherKey(Zeroizing<[u8; KEY_LEN]>);
 
-/// A key for keyed hashes, taken in once for all of them.
+/// A key for keyed hashes, taken in once for all of them. The process's allocator wipes it when it is
+/// freed.
 pub(super) struct MacKey(Hmac<Sha256>);
 
 impl MacKey {

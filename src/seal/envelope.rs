@@ -5,7 +5,7 @@
 //!      0      1  format, 1
 //!      1      4  id of the key, big-endian
 //!      5     32  commitment to the key
-//!     37     24  nonce, random
+//!     37     24  nonce: random, or counted on from a random one ([`Nonces`])
 //!     61      n  XChaCha20-Poly1305 of the value
 //!   61+n     16  its tag
 //! ```
@@ -75,9 +75,9 @@ impl Subject<'_> {
     }
 }
 
-/// Nonces for values that are sealed together: a random beginning, and behind it a count. To draw one takes
-/// as long as to seal a short value. Two of different beginnings are the same with a probability of
-/// 2⁻¹²⁸.
+/// Nonces for values that are sealed together: a random one, and those that count on from it. To draw one
+/// takes as long as to seal a short value. That one of `n` counted on from here is among `m` from another is as
+/// improbable as (`n` + `m`) · 2⁻¹⁹².
 pub struct Nonces([u8; NONCE_LEN]);
 
 impl Nonces {
@@ -139,7 +139,7 @@ impl SealingKey {
         self.seal_with(nonce, subject, plain)
     }
 
-    /// Seals with a nonce that was drawn for this and is used for nothing else.
+    /// Seals with a nonce that is for this alone.
     pub(super) fn seal_with(
         &self,
         nonce: [u8; NONCE_LEN],

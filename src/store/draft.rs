@@ -26,6 +26,16 @@ pub(crate) const PAYLOAD_VERSION: u64 = 1;
 /// What a write leaves of payloads, by their objects: the last that it says of each. `None`: nothing.
 type Payloads = BTreeMap<Key, Option<SealedData>>;
 
+/// The payload that came with an object, for the last of its changes within a write: one before that may
+/// be of an object that the write removes again.
+fn payload_of(item: &Changed, later: &[Changed], payloads: &mut Payloads) -> Option<SealedData> {
+    let sealed = payloads.get(&item.key)?;
+    if sealed.is_none() || later.iter().any(|later| later.key == item.key) {
+        return None;
+    }
+    payloads.remove(&item.key).flatten()
+}
+
 /// Decides writes and gathers what they change.
 pub(super) struct Decider {
     /// As all writes decided so far leave it.
@@ -112,7 +122,10 @@ impl Decider {
                 Change::Put(_) | Change::Remove(_) => None,
             };
         }
-        changed.iter().for_each(|item| self.place(item, &mut payloads));
+        for (at, item) in changed.iter().enumerate() {
+            let payload = payload_of(item, &changed[at + 1..], &mut payloads);
+            self.place(item, payload);
+        }
         for (key, payload) in payloads {
             match payload {
                 Some(sealed) => self.place_payload(key, sealed),
@@ -141,18 +154,15 @@ impl Decider {
 
     /// Seals an object as a write leaves it, with the payload that came with it, or takes out one that
     /// the write removes.
-    fn place(&mut self, item: &Changed, payloads: &mut Payloads) {
+    fn place(&mut self, item: &Changed, payload: Option<SealedData>) {
         let rows = self.rows.clone();
         let mut rows = rows.write().expect("no writer of the rows panics");
         let key = item.key;
         let before = rows.place(&key);
         if let Some(object) = &item.new {
             let row = before.as_ref().map_or_else(|| rows.next_row(), |place| place.row);
-            let payload = match payloads.get_mut(&key).and_then(Option::take) {
-                Some(sealed) => {
-                    payloads.remove(&key);
-                    Some(self.draft.put_payload(row, key, sealed))
-                }
+            let payload = match payload {
+                Some(sealed) => Some(self.draft.put_payload(row, key, sealed)),
                 None => before.and_then(|place| place.payload),
             };
             self.put_object(&mut rows, object, row, item.version.index, payload);
@@ -329,6 +339,8 @@ impl Decider {
                 self.keyring.undo(change);
             }
         }
+        // What was drawn is not kept until another write comes.
+        self.nonces = None;
         self.view = view;
     }
 }
