@@ -68,7 +68,7 @@ pub(super) fn block_on(
     let threads = config.threads.unwrap_or(cores.saturating_sub(1).max(1));
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     // What the database's thread has done is looked at between any two other tasks: whatever waits
-    // for the next commit waits for that.
+    // for the next commit waits for that. The writer may then let others go first.
     let runtime = runtime.worker_threads(threads).global_queue_interval(1).enable_all().build()?;
     let done = runtime.block_on(future);
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));

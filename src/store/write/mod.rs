@@ -175,22 +175,28 @@ async fn propose(
 ///
 /// Two batches are in work at a time: one is becoming durable, and the next one grows. A write is
 /// decided and sealed as it comes, on what all writes before it will leave behind; it is answered,
-/// even with a refusal, once those are durable. Should they fail, it fails with them.
+/// even with a refusal, once those are durable. Should they fail, it fails with them. The batch before
+/// those two is told of as soon as the first of them is on its way.
 pub(super) struct Writer<L> {
-    inner: Weak<Inner>,
     queue: mpsc::Receiver<Proposal>,
     log: L,
     decider: Decider,
     /// Of the batch that grows.
     decided: Vec<Decided>,
-    /// The last batch that is durable, until it is told of.
-    done: Option<Done>,
+    untold: Untold,
     /// As of the last batch that is durable.
     durable: View,
 }
 
-/// A batch that is durable, and that nobody outside knows of yet.
-struct Done {
+/// The last batch that is durable, until others are told of it: when this is dropped at the latest,
+/// however that comes about.
+struct Untold {
+    inner: Weak<Inner>,
+    batch: Option<Durable>,
+}
+
+/// A batch that is durable.
+struct Durable {
     decided: Vec<Decided>,
     draft: Draft,
     /// As it leaves them.
@@ -212,13 +218,14 @@ impl<L: Log> Writer<L> {
         decider: Decider,
     ) -> Self {
         let durable = decider.view.clone();
-        Writer { inner, queue, log, decider, decided: Vec::new(), done: None, durable }
+        let untold = Untold { inner, batch: None };
+        Writer { queue, log, decider, decided: Vec::new(), untold, durable }
     }
 
     /// Writes until the last handle is gone or `stop` is called, and then what still waits.
     ///
-    /// A batch is what has come while the one before it became durable; none waits for more than what
-    /// is here already.
+    /// A batch is what has come while the one before it became durable; none waits for more than for what
+    /// this thread is about to bring.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         while self.receive(&stop).await {
             if let Err(error) = self.write().await {
@@ -231,8 +238,8 @@ impl<L: Log> Writer<L> {
 
     /// Decides what waits, or waits for the first to come. False when none will come any more.
     async fn receive(&mut self, stop: &CancellationToken) -> bool {
-        let done = self.done.as_ref().map_or(0, |done| done.decided.len());
-        if done > 1.max(self.decided.len()) {
+        let before = self.untold.batch.as_ref().map_or(0, |batch| batch.decided.len());
+        if before > 1.max(self.decided.len()) {
             // Several ask at once, and more did before. What this thread has to do besides comes first,
             // so that the requests among it are in this batch: the fewer batches there are, the less
             // each write costs. A batch that is as large as the one before is begun at once; otherwise
@@ -249,7 +256,7 @@ impl<L: Log> Writer<L> {
             self.decided.push(self.decider.answer(proposal));
         }
         if self.decided.is_empty() {
-            tell(&mut self.done, &self.inner);
+            self.untold.tell();
             let proposal = tokio::select! {
                 biased;
                 proposal = self.queue.recv() => proposal,
@@ -269,7 +276,7 @@ impl<L: Log> Writer<L> {
         let decided = std::mem::take(&mut self.decided);
         let mut draft = self.decider.take();
         if draft.is_empty() {
-            tell(&mut self.done, &self.inner);
+            self.untold.tell();
             answer(decided);
             return Ok(());
         }
@@ -279,7 +286,7 @@ impl<L: Log> Writer<L> {
         // The log gets to work before others learn of the batch before, which takes a while.
         let mut written = pin!(self.log.propose(batch));
         let begun = poll_fn(|context| Poll::Ready(written.as_mut().poll(context))).await;
-        tell(&mut self.done, &self.inner);
+        self.untold.tell();
         let outcome = match begun {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {
@@ -288,7 +295,7 @@ impl<L: Log> Writer<L> {
         };
         let Err(error) = outcome else {
             self.durable = view.clone();
-            self.done = Some(Done { decided, draft, view, chain });
+            self.untold.batch = Some(Durable { decided, draft, view, chain });
             return Ok(());
         };
         let next = self.decider.take();
@@ -304,20 +311,28 @@ impl<L: Log> Writer<L> {
     }
 }
 
-/// Publishes the view of a batch that is durable, announces its commit and answers.
-fn tell(done: &mut Option<Done>, inner: &Weak<Inner>) {
-    let Some(Done { decided, draft, view, chain }) = done.take() else { return };
-    if let Some(inner) = inner.upgrade() {
-        inner.audit.send_if_modified(|told| std::mem::replace(told, chain) != chain);
-        let changes = draft.changed;
-        let mut published = inner.view.write().expect("no reader of the view panics");
-        *published = view.clone();
-        if !changes.is_empty() {
-            // Nobody listening is fine.
-            let _ = inner.commits.send(Arc::new(Commit { changes, view }));
+impl Untold {
+    /// Publishes the view, announces the commit and answers.
+    fn tell(&mut self) {
+        let Some(Durable { decided, draft, view, chain }) = self.batch.take() else { return };
+        if let Some(inner) = self.inner.upgrade() {
+            inner.audit.send_if_modified(|told| std::mem::replace(told, chain) != chain);
+            let changes = draft.changed;
+            let mut published = inner.view.write().expect("no reader of the view panics");
+            *published = view.clone();
+            if !changes.is_empty() {
+                // Nobody listening is fine.
+                let _ = inner.commits.send(Arc::new(Commit { changes, view }));
+            }
         }
+        answer(decided);
     }
-    answer(decided);
+}
+
+impl Drop for Untold {
+    fn drop(&mut self) {
+        self.tell();
+    }
 }
 
 /// True while a batch may grow.

@@ -31,10 +31,13 @@ struct Scripted {
     failures: Arc<RwLock<Vec<LogError>>>,
     /// Each write takes one, if there is such a thing.
     permits: Option<Arc<Semaphore>>,
+    /// The version of a batch that it panics over.
+    dreaded: Option<u64>,
 }
 
 impl Log for Scripted {
     async fn propose(&mut self, batch: Batch) -> Result<(), LogError> {
+        assert_ne!(self.dreaded, Some(batch.version), "as it was told to");
         if let Some(permits) = &self.permits {
             permits.acquire().await.expect("never closed").forget();
         }
@@ -191,6 +194,61 @@ async fn a_payload_may_come_later_than_its_object() {
     let rows = rows.read().expect("a test's lock");
     assert!(rows.place(&key).is_some_and(|place| place.payload.is_some()));
     assert_ne!(rows.digest(), before, "the head tells of it");
+}
+
+#[tokio::test]
+async fn a_payload_is_that_of_the_object_which_a_write_leaves() {
+    let (queue, writer) = writer(Scripted::default());
+    let (rows, keyring) = (writer.decider.rows.clone(), writer.decider.keyring.clone());
+    tokio::spawn(writer.run(CancellationToken::new()));
+    let key = Key::Secret(SecretId::derive([1; 17]));
+    let has_payload = || {
+        let place = rows.read().expect("a test's lock").place(&key);
+        place.map(|place| place.payload.is_some())
+    };
+    let (put, remove, drop) = (|| secret(1), || Change::Remove(key), || Change::DropPayload(key));
+    let payload = || {
+        let value = super::super::codec::payload_value(&key, 1);
+        Change::PutPayload(key, keyring.seal_payload(value, &[1; 100], &Fixed))
+    };
+    for (changes, expected) in [
+        (vec![put(), payload()], Some(true)),
+        (vec![put()], Some(true)),
+        (vec![drop()], Some(false)),
+        (vec![payload(), put()], Some(true)),
+        (vec![put(), payload(), drop()], Some(false)),
+        (vec![put(), drop(), payload()], Some(true)),
+        (vec![put(), payload(), remove(), put()], Some(true)),
+        (vec![remove(), put()], Some(false)),
+        (vec![remove(), put(), payload(), put()], Some(true)),
+        (vec![payload(), remove()], None),
+    ] {
+        submit(&queue, Box::new(move |_, _| Ok(changes))).await.expect("written");
+        assert_eq!(has_payload(), expected);
+    }
+}
+
+#[tokio::test]
+async fn what_is_durable_is_answered_even_if_the_writer_panics() {
+    let permits = Arc::new(Semaphore::new(0));
+    let log = Scripted { permits: Some(permits.clone()), dreaded: Some(2), ..Default::default() };
+    let (queue, writer) = writer(log);
+    let running = tokio::spawn(writer.run(CancellationToken::new()));
+    let (first, second, ()) = tokio::join!(
+        submit(&queue, put(1)),
+        async {
+            turns().await;
+            submit(&queue, put(2)).await
+        },
+        async {
+            turns().await;
+            turns().await;
+            permits.add_permits(1);
+        },
+    );
+    assert!(running.await.is_err_and(|error| error.is_panic()));
+    assert_eq!(first.expect("it is durable").version.index, 1);
+    assert!(matches!(second, Err(WriteError::Closed)));
 }
 
 #[tokio::test]
