@@ -134,9 +134,7 @@ impl SealingKey {
         plain: &[u8],
         entropy: &dyn Entropy,
     ) -> Vec<u8> {
-        let mut nonce = [0; NONCE_LEN];
-        entropy.fill(Stream::Key, &mut nonce);
-        self.seal_with(nonce, subject, plain)
+        self.seal_with(Nonces::draw(entropy).next(), subject, plain)
     }
 
     /// Seals with a nonce that is for this alone.
