@@ -66,7 +66,11 @@ pub(super) fn block_on(
     // One core is left to the database's own thread.
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let threads = config.threads.unwrap_or(cores.saturating_sub(1).max(1));
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let mut runtime = match threads {
+        // Nobody takes work from one thread, so none of it has to be ready for that.
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
     // What the database's thread has done is looked at between any two other tasks: whatever waits
     // for the next commit waits for that. The writer may then let others go first.
     let runtime = runtime.worker_threads(threads).global_queue_interval(1).enable_all().build()?;
