@@ -12,7 +12,7 @@ use crate::domain::forecast::{Forecast, ObjectForecast, ServiceForecast, Wait};
 use crate::domain::id::{NodeId, ServiceId};
 use crate::domain::meta::{Stamp, Version};
 use crate::domain::revision::{Follows, Owner, Revisions, number_of};
-use crate::domain::service::{ModeKind, Service, UpdateOrder};
+use crate::domain::service::{Service, UpdateOrder};
 use crate::domain::time::Timestamp;
 use crate::domain::view::View;
 
@@ -33,7 +33,7 @@ pub fn forecast(view: &View, changes: &[Change], now: Timestamp) -> Forecast {
         }
         if let Key::Node(node) = item.key {
             count_lost(&after, node, &mut services);
-            count_gained(&after, &mut services);
+            count_moved([view, &after], &mut services);
         }
         for (service, wait) in waiting(&after, item) {
             let waits = || ServiceForecast { waits: Some(wait), ..plain(service) };
@@ -103,7 +103,11 @@ fn plain(service: &Service) -> ServiceForecast {
 }
 
 fn of_service(after: &View, service: &Service) -> ServiceForecast {
-    let Outlook { stale, unplaced, missing, surplus } = orchestrator::outlook(after, service);
+    of_outlook(service, orchestrator::outlook(after, service))
+}
+
+fn of_outlook(service: &Service, outlook: Outlook) -> ServiceForecast {
+    let Outlook { stale, unplaced, missing, surplus } = outlook;
     let config = orchestrator::rollout_config(service);
     let replaced = stale + unplaced;
     // In a global service the node is the slot, and the old one goes first.
@@ -137,13 +141,32 @@ fn count_lost(after: &View, node: NodeId, services: &mut BTreeMap<ServiceId, Ser
     }
 }
 
-/// Adds the global services that get tasks on nodes, since those changed.
-fn count_gained(after: &View, services: &mut BTreeMap<ServiceId, ServiceForecast>) {
-    let by_node = after.services().filter(|service| service.spec.mode.kind() == ModeKind::Global);
-    for service in by_node {
-        let Outlook { missing, .. } = orchestrator::outlook(after, service);
-        if missing > 0 {
-            services.entry(service.id).or_insert_with(|| plain(service)).started = missing;
+/// Adds what else changed nodes mean for services: global ones get tasks on them, or give some up, and tasks
+/// that were good enough, or could not be replaced where they are, are so no more.
+fn count_moved(views: [&View; 2], services: &mut BTreeMap<ServiceId, ServiceForecast>) {
+    let [_, after] = views;
+    for service in after.services().filter(|service| service.job_status.is_none()) {
+        let [was, is] = views.map(|view| {
+            let known = view.service(service.id);
+            known.map(|service| orchestrator::outlook(view, service)).unwrap_or_default()
+        });
+        let moved = Outlook {
+            stale: is.stale.saturating_sub(was.stale),
+            unplaced: 0,
+            missing: is.missing.saturating_sub(was.missing),
+            surplus: is.surplus.saturating_sub(was.surplus),
+        };
+        if moved == Outlook::default() {
+            continue;
+        }
+        let rollout = of_outlook(service, moved);
+        let known = services.entry(service.id).or_insert_with(|| plain(service));
+        known.replaced += rollout.replaced;
+        known.started += rollout.started;
+        known.stopped += rollout.stopped;
+        if rollout.replaced > 0 {
+            known.waves.extend(rollout.waves);
+            (known.delay, known.order, known.waits) = (rollout.delay, rollout.order, rollout.waits);
         }
     }
 }

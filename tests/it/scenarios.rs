@@ -19,6 +19,7 @@ mod check;
 mod check_network;
 mod check_task;
 mod command;
+mod forecast;
 mod grants;
 mod heal;
 mod networks;

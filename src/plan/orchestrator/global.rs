@@ -36,13 +36,25 @@ pub(super) fn takes_tasks(service: &Service, node: &Node) -> bool {
     node.status.state == NodeState::Ready && has_slot(service, node)
 }
 
-/// How many nodes have yet to be covered, and how many are so no more.
-pub(super) fn outlook(view: &View, service: &Service, taken: &[&slot::Slot<'_>]) -> (u64, u64) {
+/// How many nodes have yet to be covered, and the slots of those that are so no more. What a node will not run
+/// any more is not among them.
+pub(super) fn outlook<'s, 'v>(
+    view: &View,
+    service: &Service,
+    taken: &[&'s slot::Slot<'v>],
+) -> (u64, Vec<&'s slot::Slot<'v>>) {
     let constraints = slot::constraints(&service.spec.task_template);
     let covered = |node: &Node| taken.iter().any(|slot| slot.key == SlotKey::Node(node.id));
     let missing = view.nodes().filter(|node| takes_tasks(service, node) && !covered(node));
-    let surplus = view.nodes().filter(|node| covered(node) && !satisfies(constraints, node));
-    (missing.count() as u64, surplus.count() as u64)
+    let is_given_up = |slot: &slot::Slot<'_>| match slot.key {
+        SlotKey::Node(id) => {
+            view.node(id).is_some_and(|node| !satisfies(constraints, node))
+                && !slot.current().is_some_and(|task| slot::is_lost(view, service, task))
+        }
+        SlotKey::Number(_) => false,
+    };
+    let surplus = taken.iter().copied().filter(|slot| is_given_up(slot)).collect();
+    (missing.count() as u64, surplus)
 }
 
 /// One task for every node that takes tasks and satisfies the constraints; none where they are not

@@ -31,6 +31,8 @@ pub use reaper::reap;
 pub use slot::{is_current, is_lost};
 pub use update::config as rollout_config;
 
+use std::collections::BTreeSet;
+
 use super::{Context, Planned};
 use crate::domain::id::ServiceId;
 use crate::domain::service::{ModeKind, Service};
@@ -87,7 +89,9 @@ pub fn outlook(view: &View, service: &Service) -> Outlook {
         slots.iter().filter(|slot| slot.current().is_some()).collect();
     let have = taken.len() as u64;
     let (missing, surplus) = match service.spec.mode.kind() {
-        ModeKind::Replicated(wanted) => (wanted.saturating_sub(have), have.saturating_sub(wanted)),
+        ModeKind::Replicated(replicas) => {
+            (replicas.saturating_sub(have), replicated::surplus(&taken, replicas))
+        }
         ModeKind::Global => global::outlook(view, service, &taken),
         ModeKind::ReplicatedJob { max_concurrent, total } => {
             return Outlook {
@@ -102,10 +106,12 @@ pub fn outlook(view: &View, service: &Service) -> Outlook {
             return Outlook { missing, surplus: have, ..Outlook::default() };
         }
     };
-    let (unplaced, stale) = update::behind(view, service, &taken);
-    // Which slots are given up is decided then; none of them is replaced before.
-    let stale = stale.min(have.saturating_sub(surplus));
-    Outlook { stale, unplaced, missing, surplus }
+    // What is given up goes before anything is replaced.
+    let given_up: BTreeSet<slot::SlotKey> = surplus.iter().map(|slot| slot.key).collect();
+    let kept: Vec<&slot::Slot<'_>> =
+        taken.into_iter().filter(|slot| !given_up.contains(&slot.key)).collect();
+    let (unplaced, stale) = update::behind(view, service, &kept);
+    Outlook { stale, unplaced, missing, surplus: surplus.len() as u64 }
 }
 
 /// True for a task whose node will not run it any more, and that another one takes the place of.

@@ -57,8 +57,7 @@ fn scale(
         }
         return;
     }
-    let surplus = usize::try_from(have - replicas).unwrap_or(usize::MAX);
-    let given_up = choose_surplus(&taken, surplus);
+    let given_up = surplus(&taken, replicas);
     // A slot that nothing stands for is only history; it goes once the service is as large as it
     // should be.
     for slot in given_up.into_iter().chain(empty) {
@@ -68,9 +67,10 @@ fn scale(
     }
 }
 
-/// The slots to give up: those that run nothing first, then from the nodes that have most of the
-/// service, the highest numbers first.
-fn choose_surplus<'s, 'v>(taken: &[&'s Slot<'v>], surplus: usize) -> Vec<&'s Slot<'v>> {
+/// The slots to give up of those that are taken: those that run nothing first, then from the nodes that
+/// have most of the service, the highest numbers first.
+pub(super) fn surplus<'s, 'v>(taken: &[&'s Slot<'v>], replicas: u64) -> Vec<&'s Slot<'v>> {
+    let surplus = taken.len().saturating_sub(usize::try_from(replicas).unwrap_or(usize::MAX));
     let mut idle = Vec::new();
     let mut by_node: BTreeMap<_, Vec<&Slot<'_>>> = BTreeMap::new();
     for slot in taken {

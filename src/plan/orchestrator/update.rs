@@ -149,9 +149,12 @@ fn roll(
 }
 
 /// How many slots a rollout has yet to bring up to date: those whose tasks have no node, and the others.
+/// What its node will not run any more is replaced before, and not by the rollout.
 pub(super) fn behind(view: &View, service: &Service, taken: &[&Slot<'_>]) -> (u64, u64) {
     let stale = taken.iter().filter(|slot| !slot.is_up_to_date(view, service));
     let stale = stale.filter(|slot| is_for_rollout(view, service, slot.key));
+    let stale =
+        stale.filter(|slot| !slot.current().is_some_and(|task| slot::is_lost(view, service, task)));
     let (unplaced, placed): (Vec<&&Slot<'_>>, Vec<&&Slot<'_>>) =
         stale.partition(|slot| is_unplaced(slot));
     (unplaced.len() as u64, placed.len() as u64)

@@ -50,7 +50,7 @@ fn run_part(part: u64) {
 }
 
 /// `7`, or `1..500` with both ends.
-fn seeds(text: &str) -> RangeInclusive<u64> {
+pub fn seeds(text: &str) -> RangeInclusive<u64> {
     let number = |text: &str| text.parse::<u64>().expect("PURSER_SEEDS=7 or PURSER_SEEDS=1..500");
     match text.split_once("..") {
         Some((first, last)) => number(first)..=number(last),
@@ -103,15 +103,15 @@ const START: &str = "node n1 label.zone=a ; node n2 label.zone=b ; node n3 label
                      secret s1 ; secret s2 ; config c1";
 
 /// Draws from a seed.
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0) % bound
     }
 
-    fn pick<'t>(&mut self, of: &[&'t str]) -> &'t str {
+    pub fn pick<'t>(&mut self, of: &[&'t str]) -> &'t str {
         let at = self.below(of.len() as u64);
         of[usize::try_from(at).expect("a place in a list")]
     }

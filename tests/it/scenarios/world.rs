@@ -35,6 +35,8 @@ pub struct World {
     /// Names of nodes and tasks, those that are gone among them. Tasks are named when they are made.
     pub names: BTreeMap<NodeId, String>,
     pub aliases: BTreeMap<TaskId, String>,
+    /// What the last request of a client or of the manager was decided on, and the changes it came to.
+    pub asked: Option<(View, Vec<Change>)>,
     /// The fewest running tasks of services that are watched.
     pub lowest: BTreeMap<ServiceId, usize>,
     /// By name, also of those that are gone.
@@ -54,6 +56,7 @@ impl World {
             complaints: Vec::new(),
             names: BTreeMap::new(),
             aliases: BTreeMap::new(),
+            asked: None,
             lowest: BTreeMap::new(),
             secrets: BTreeMap::new(),
             configs: BTreeMap::new(),
@@ -105,8 +108,13 @@ impl World {
     /// Decides an intent and writes what it changes.
     pub fn submit(&mut self, mover: Mover, intent: Intent) -> Result<bool, String> {
         let ctx = Context { now: self.now, entropy: &self.entropy };
+        let before = self.view.clone();
         let changes = intent::decide(&self.view, intent, ctx).map_err(|refusal| refusal.message)?;
-        Ok(self.write(mover, &changes))
+        let is_new = self.write(mover, &changes);
+        if mover != Mover::Agent {
+            self.asked = Some((before, changes));
+        }
+        Ok(is_new)
     }
 
     /// Planners and agents, until nothing moves at this moment.
