@@ -25,7 +25,7 @@ pub fn forecast(view: &View, changes: &[Change], now: Timestamp) -> Forecast {
     for item in &changed {
         if let Key::Service(id) = item.key {
             if let Some(service) = after.service(id) {
-                services.insert(id, of_service(&after, service));
+                services.insert(id, of_outlook(service, orchestrator::outlook(&after, service)));
             } else if let Some(service) = view.service(id) {
                 let stopped = orchestrator::instances(view, service);
                 services.insert(id, ServiceForecast { stopped, ..plain(service) });
@@ -33,12 +33,14 @@ pub fn forecast(view: &View, changes: &[Change], now: Timestamp) -> Forecast {
         }
         if let Key::Node(node) = item.key {
             count_lost(&after, node, &mut services);
-            count_moved([view, &after], &mut services);
         }
         for (service, wait) in waiting(&after, item) {
             let waits = || ServiceForecast { waits: Some(wait), ..plain(service) };
             services.entry(service.id).or_insert_with(waits);
         }
+    }
+    if changed.iter().any(|item| item.key.kind() == Kind::Node) {
+        count_moved([view, &after], &mut services);
     }
     let objects = changed.iter().filter_map(of_object).collect();
     Forecast { changes: objects, services: services.into_values().collect() }
@@ -100,10 +102,6 @@ fn waiting<'v>(after: &'v View, changed: &'v Changed) -> impl Iterator<Item = (&
 
 fn plain(service: &Service) -> ServiceForecast {
     ServiceForecast { id: service.id, name: service.spec.name.clone(), ..Default::default() }
-}
-
-fn of_service(after: &View, service: &Service) -> ServiceForecast {
-    of_outlook(service, orchestrator::outlook(after, service))
 }
 
 fn of_outlook(service: &Service, outlook: Outlook) -> ServiceForecast {
