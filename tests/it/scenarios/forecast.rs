@@ -8,10 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use purser::domain::id::{NodeId, ServiceId, TaskId};
-use purser::domain::service::ModeKind;
 use purser::domain::view::View;
 use purser::plan::forecast::forecast;
 
+use super::check::slot_of;
 use super::heal;
 use super::random::{Dice, seeds};
 use super::world::World;
@@ -110,11 +110,9 @@ type Slot = (u64, Option<NodeId>);
 fn slots(view: &View) -> BTreeMap<ServiceId, BTreeMap<Slot, BTreeSet<TaskId>>> {
     let mut found: BTreeMap<_, BTreeMap<Slot, BTreeSet<TaskId>>> = BTreeMap::new();
     for service in view.services() {
-        let is_by_node = service.spec.mode.kind() == ModeKind::Global;
         let slots = found.entry(service.id).or_default();
         for task in view.tasks_of_service(service.id).filter(|task| task.is_wanted()) {
-            let node = task.node_id.filter(|_| is_by_node);
-            slots.entry((task.slot, node)).or_default().insert(task.id);
+            slots.entry(slot_of(Some(service), task)).or_default().insert(task.id);
         }
     }
     found
