@@ -189,7 +189,8 @@ impl Object {
 
     /// Stamps it as written: made by this write when there was none before, touched otherwise.
     pub(super) fn stamp(&mut self, before: Option<&Meta>, stamp: Stamp) {
-        let meta = before.map_or_else(|| Meta::made(stamp), |meta| meta.touched(stamp));
+        let is_edit = self.meta().edited_in == Version::default();
+        let meta = before.map_or_else(|| Meta::made(stamp), |meta| meta.touched(stamp, is_edit));
         match self {
             Object::Cluster(object) => Arc::make_mut(object).meta = meta,
             Object::Node(object) => Arc::make_mut(object).meta = meta,
@@ -221,8 +222,8 @@ pub struct SealedData {
 /// One change to the cluster.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// Makes or replaces an object. Its meta is stamped by the write; a service whose
-    /// `spec_version` is zero gets that of the write.
+    /// Makes or replaces an object. Its meta is stamped by the write, as an edit by a client when it is
+    /// marked so; a service whose `spec_version` is zero gets that of the write.
     Put(Object),
     /// Makes or replaces the payload of an object.
     PutPayload(Key, SealedData),

@@ -29,7 +29,7 @@ pub fn at(seconds: i128) -> Timestamp {
 }
 
 pub fn meta() -> Meta {
-    Meta { version: Version { index: 9 }, created_at: at(1), updated_at: at(2) }
+    Meta { version: Version { index: 9 }, edited_in: Version { index: 9 }, created_at: at(1), updated_at: at(2) }
 }
 
 pub fn labels() -> BTreeMap<String, String> {

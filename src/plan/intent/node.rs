@@ -34,10 +34,8 @@ pub(super) fn update(
             "a node cannot be promoted yet: this manager has no replicas",
         ));
     }
-    if version != node.meta.version {
-        return Err(Refusal::out_of_sequence());
-    }
-    Ok(vec![Node { spec, ..(**node).clone() }.into()])
+    node.meta.check_known(version)?;
+    Ok(vec![Node { spec, meta: node.meta.edited(), ..(**node).clone() }.into()])
 }
 
 pub(super) fn remove(

@@ -69,15 +69,14 @@ pub(super) fn update(
     ctx: Context<'_>,
 ) -> Result<Vec<Change>, Refusal> {
     let (service, spec) = find_for(view, id, spec)?;
-    if version != service.meta.version {
-        return Err(Refusal::out_of_sequence());
-    }
+    service.meta.check_known(version)?;
     // What it took a moment ago and has not begun with is rolled out with this.
     let previous_revisions = match service.gathers(ctx.now) {
         true => &service.previous_revisions,
         false => &service.revisions,
     };
     let updated = Service {
+        meta: service.meta.edited(),
         revisions: revision::after_update(view, service, &spec)?,
         previous_revisions: previous_revisions.clone(),
         rollout_at: None,
@@ -109,9 +108,7 @@ pub(super) fn roll_back(
         let message = format!("service {id} does not have a previous spec");
         return Err(Refusal::store(Reason::Precondition, message));
     };
-    if version != service.meta.version {
-        return Err(Refusal::out_of_sequence());
-    }
+    service.meta.check_known(version)?;
     service_spec::check_references(view, id, previous)?;
     revision::check_kept(view, &service.previous_revisions, previous)?;
     // What is no job is rolled out, which ends it; a job runs again, as after every update.
@@ -123,6 +120,7 @@ pub(super) fn roll_back(
     let status =
         UpdateStatus { state, started_at: Some(ctx.now), completed_at, message: text.into() };
     let rolled_back = Service {
+        meta: service.meta.edited(),
         revisions: service.previous_revisions.clone(),
         previous_revisions: service.revisions.clone(),
         rollout_at: None,

@@ -40,9 +40,7 @@ pub(super) fn init(view: &View, new: NewSwarm, ctx: Context<'_>) -> Result<Vec<C
 pub(super) fn update(view: &View, update: SwarmUpdate) -> Result<Vec<Change>, Refusal> {
     let cluster = view.require_cluster()?;
     check(&update.spec)?;
-    if update.version != cluster.meta.version {
-        return Err(Refusal::out_of_sequence());
-    }
+    cluster.meta.check_known(update.version)?;
     let had_lock = cluster.spec.encryption_config.auto_lock_managers;
     let has_lock = update.spec.encryption_config.auto_lock_managers;
     let before = cluster;
@@ -55,6 +53,7 @@ pub(super) fn update(view: &View, update: SwarmUpdate) -> Result<Vec<Change>, Re
         cluster.autolock.shown = cluster.autolock.wanted;
         cluster.autolock.offered = None;
     }
+    cluster.meta = cluster.meta.edited();
     // Of the one name there is, nothing is the same as saying it.
     cluster.spec = ClusterSpec { name: CLUSTER_NAME.into(), ..update.spec };
     if let Some(secret) = update.worker_secret {

@@ -10,7 +10,7 @@ use crate::domain::config::{CONFIG_LEN_MAX, Config};
 use crate::domain::container::Driver;
 use crate::domain::id::RevisionId;
 use crate::domain::intent::{NewValue, SealedPayload};
-use crate::domain::meta::Version;
+use crate::domain::meta::{Meta, Version};
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::revision::{Keep, Known, Owner, REVISIONS_MAX, Revision, Revisions};
 use crate::domain::secret::{Fingerprint, SECRET_LEN_MAX, Secret};
@@ -38,10 +38,9 @@ pub(super) struct Sent {
 struct Stored<'v> {
     owner: Owner,
     name: &'v str,
-    version: Version,
+    meta: &'v Meta,
     fingerprint: &'v Fingerprint,
     revisions: &'v Revisions,
-    made_at: Timestamp,
     driver: Option<&'v Driver>,
 }
 
@@ -60,10 +59,9 @@ impl<'v> Stored<'v> {
         Stored {
             owner: Owner::Secret(secret.id),
             name: &secret.spec.name,
-            version: secret.meta.version,
+            meta: &secret.meta,
             fingerprint: &secret.fingerprint,
             revisions: &secret.revisions,
-            made_at: secret.meta.created_at,
             driver: secret.spec.driver.as_ref(),
         }
     }
@@ -72,10 +70,9 @@ impl<'v> Stored<'v> {
         Stored {
             owner: Owner::Config(config.id),
             name: &config.spec.name,
-            version: config.meta.version,
+            meta: &config.meta,
             fingerprint: &config.fingerprint,
             revisions: &config.revisions,
-            made_at: config.meta.created_at,
             driver: None,
         }
     }
@@ -95,10 +92,6 @@ impl<'v> Stored<'v> {
         }
     }
 
-    fn check_version(&self, sent: Version) -> Result<(), Refusal> {
-        if sent == self.version { Ok(()) } else { Err(Refusal::out_of_sequence()) }
-    }
-
     /// As it is told in refusals: its kind and name.
     fn title(&self) -> String {
         format!("{} {}", self.owner.key().kind().word(), self.name)
@@ -108,7 +101,7 @@ impl<'v> Stored<'v> {
     fn listed(&self) -> Revisions {
         let mut revisions = self.revisions.clone();
         if revisions.is_first() {
-            let (fingerprint, made_at) = (*self.fingerprint, self.made_at);
+            let (fingerprint, made_at) = (*self.fingerprint, self.meta.created_at);
             let first = Known { number: 1, fingerprint, made_at, left_at: None, lies_with: None };
             revisions.known.push(first);
         }
@@ -133,14 +126,18 @@ pub(super) fn update(
     let has_same_value = is_same(stored.fingerprint, sent.fingerprint.as_ref());
     let Some(value) = sent.value.filter(|_| !has_same_value && names[0] == names[1]) else {
         check_labels_only(names, stored.fingerprint, sent.fingerprint)?;
-        stored.check_version(sent.version)?;
+        stored.meta.check_known(sent.version)?;
         // A driver that has the same value as before has nothing to say.
         return Ok(match is_supplied {
             true => Vec::new(),
-            false => put(view, owner, Some(sent.labels), None),
+            false => put(view, owner, Put { labels: Some(sent.labels), ..Put::edit() }),
         });
     };
-    stored.check_version(sent.version)?;
+    stored.meta.check_known(sent.version)?;
+    // What makes the next value has seen the one before, and no rotation by itself is in a client's way.
+    if value.is_supplied && sent.version != stored.meta.version {
+        return Err(Refusal::out_of_sequence());
+    }
     stored.check_source(value.is_supplied)?;
     let (len_max, bad_len) = match owner {
         Owner::Secret(_) => (SECRET_LEN_MAX, BAD_SECRET_LEN),
@@ -159,7 +156,8 @@ pub(super) fn update(
         return Err(Refusal::store(Reason::Exhausted, message));
     }
     changes.extend(revision::rotate(view, (owner, stored.name), revisions.current, ctx));
-    changes.extend(put(view, owner, Some(sent.labels), Some((revisions, fingerprint))));
+    let (labels, values) = (Some(sent.labels), Some((revisions, fingerprint)));
+    changes.extend(put(view, owner, Put { labels, values, is_edit: !is_supplied }));
     Ok(changes)
 }
 
@@ -203,13 +201,14 @@ pub(super) fn choose(
             None => format!("{title} has no version before the present one"),
         }));
     };
-    stored.check_version(version)?;
+    stored.meta.check_known(version)?;
     let (number, fingerprint) = (chosen.number, chosen.fingerprint);
     if number == revisions.current {
         return Ok(Vec::new());
     }
     revisions.choose(number, ctx.now);
-    let mut changes = put(view, owner, None, Some((revisions, fingerprint)));
+    let values = Some((revisions, fingerprint));
+    let mut changes = put(view, owner, Put { values, ..Put::edit() });
     changes.extend(revision::rotate(view, (owner, stored.name), number, ctx));
     Ok(changes)
 }
@@ -228,7 +227,8 @@ pub(super) fn prune(
     let mut revisions = stored.revisions.clone();
     let mut changes = drop_unused(view, &stored, &mut revisions, keep, ctx.now);
     if !changes.is_empty() {
-        changes.extend(put(view, owner, None, Some((revisions, *stored.fingerprint))));
+        let values = Some((revisions, *stored.fingerprint));
+        changes.extend(put(view, owner, Put { values, ..Put::default() }));
     }
     Ok(changes)
 }
@@ -267,17 +267,31 @@ fn drop_unused(
     taken_out.map(destroy).collect()
 }
 
-/// The write of a secret or config with other labels or values.
-fn put(
-    view: &View,
-    owner: Owner,
+/// What a write of a secret or config changes of it.
+#[derive(Default)]
+struct Put {
     labels: Option<BTreeMap<String, String>>,
     values: Option<(Revisions, Fingerprint)>,
-) -> Vec<Change> {
+    /// A client changes it, rather than a driver or time.
+    is_edit: bool,
+}
+
+impl Put {
+    fn edit() -> Put {
+        Put { is_edit: true, ..Put::default() }
+    }
+}
+
+/// The write of a secret or config with other labels or values.
+fn put(view: &View, owner: Owner, put: Put) -> Vec<Change> {
+    let Put { labels, values, is_edit } = put;
     macro_rules! changed {
         ($found:expr) => {
             $found.map(|found| {
                 let mut object = (**found).clone();
+                if is_edit {
+                    object.meta = object.meta.edited();
+                }
                 if let Some(labels) = labels {
                     object.spec.labels = labels;
                 }

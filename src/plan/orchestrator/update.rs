@@ -216,7 +216,10 @@ fn taken_up(view: &View, service: &Service) -> String {
 fn roll_back(service: &Service, to: &ServiceSpec, why: &str, ctx: Context<'_>) -> Change {
     let status =
         status(service, UpdateState::RollbackStarted, &format!("update rolled back {why}"), ctx);
+    // Going back to earlier values alone changes nothing that a client has given.
+    let meta = if *to == service.spec { service.meta } else { service.meta.edited() };
     Service {
+        meta,
         spec: to.clone(),
         revisions: service.previous_revisions.clone(),
         previous_revisions: Numbers::new(),
