@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use super::json::{base64_bytes, empty_as_none, engine_enum, is_zero};
+use super::json::{base64_bytes, empty_as_default, empty_as_none, engine_enum, is_zero};
 use super::secret::SecretReference;
 use super::time::Nanoseconds;
 
@@ -81,7 +81,7 @@ pub struct ContainerSpec {
     #[serde(skip_serializing_if = "is_zero")]
     pub configs: Vec<ConfigReference>,
     /// Isolation technology; matters on Windows only, always written.
-    #[serde(deserialize_with = "isolation")]
+    #[serde(deserialize_with = "empty_as_default")]
     pub isolation: Isolation,
     /// Kernel parameters of the container's namespaces.
     #[serde(skip_serializing_if = "is_zero")]
@@ -102,24 +102,13 @@ pub struct ContainerSpec {
 
 engine_enum! {
     /// Isolation technology of a container.
-    Isolation, unknown "invalid isolation: {:?}",
+    Isolation in any case, unknown "invalid isolation: {:?}", default Default,
     /// The engine's default.
     Default = "default",
     /// Process isolation (Windows).
     Process = "process",
     /// Hyper-V isolation (Windows).
     HyperV = "hyperv",
-}
-
-#[expect(clippy::derivable_impls, reason = "the variants are declared through a macro")]
-impl Default for Isolation {
-    fn default() -> Self {
-        Isolation::Default
-    }
-}
-
-fn isolation<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Isolation, D::Error> {
-    Ok(empty_as_none(deserializer)?.unwrap_or_default())
 }
 
 /// Security options of a container.
@@ -172,7 +161,7 @@ pub struct SeLinuxContext {
 
 engine_enum! {
     /// How a container is confined by seccomp.
-    SeccompMode, unknown "invalid SeccompMode: {:?}",
+    SeccompMode, unknown "invalid SeccompMode: {:?}", default Default,
     /// The engine's default profile.
     Default = "default",
     /// No profile.
@@ -185,9 +174,9 @@ engine_enum! {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct SeccompOpts {
-    /// Which profile; the default one when absent.
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "empty_as_none")]
-    pub mode: Option<SeccompMode>,
+    /// Which profile; the default one when absent, and written as such.
+    #[serde(deserialize_with = "empty_as_default")]
+    pub mode: SeccompMode,
     /// The profile itself for mode `custom`, base64.
     #[serde(skip_serializing_if = "is_zero", with = "base64_bytes")]
     #[schema(value_type = String, format = Byte, default = "")]
@@ -196,7 +185,7 @@ pub struct SeccompOpts {
 
 engine_enum! {
     /// How a container is confined by AppArmor.
-    AppArmorMode, unknown "invalid AppArmorMode: {:?}",
+    AppArmorMode, unknown "invalid AppArmorMode: {:?}", default Default,
     /// The engine's default profile.
     Default = "default",
     /// No profile.
@@ -207,14 +196,14 @@ engine_enum! {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct AppArmorOpts {
-    /// Which profile; the default one when absent.
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "empty_as_none")]
-    pub mode: Option<AppArmorMode>,
+    /// Which profile; the default one when absent, and written as such.
+    #[serde(deserialize_with = "empty_as_default")]
+    pub mode: AppArmorMode,
 }
 
 engine_enum! {
     /// What is mounted.
-    MountType, unknown "invalid MountType: {:?}",
+    MountType in any case, unknown "invalid MountType: {:?}", default Bind,
     /// A path of the host.
     Bind = "bind",
     /// A named volume.
@@ -231,9 +220,9 @@ engine_enum! {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Mount {
-    /// What is mounted; a bind when absent.
-    #[serde(rename = "Type", skip_serializing_if = "is_zero", deserialize_with = "empty_as_none")]
-    pub kind: Option<MountType>,
+    /// What is mounted; a bind when absent, and written as such.
+    #[serde(rename = "Type", deserialize_with = "empty_as_default")]
+    pub kind: MountType,
     /// Host path or volume name; may hold a template.
     #[serde(skip_serializing_if = "is_zero")]
     pub source: String,
@@ -246,8 +235,8 @@ pub struct Mount {
     /// Consistency wish (`default`, `consistent`, `cached`, `delegated`).
     #[serde(skip_serializing_if = "is_zero", deserialize_with = "empty_as_none")]
     pub consistency: Option<MountConsistency>,
-    /// Options of a bind.
-    #[serde(skip_serializing_if = "is_zero")]
+    /// Options of a bind; absent when they ask for nothing.
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "asking")]
     pub bind_options: Option<BindOptions>,
     /// Options of a volume.
     #[serde(skip_serializing_if = "is_zero")]
@@ -259,7 +248,7 @@ pub struct Mount {
 
 engine_enum! {
     /// Consistency wish of a mount.
-    MountConsistency, unknown "invalid MountConsistency: {:?}",
+    MountConsistency in any case, unknown "invalid MountConsistency: {:?}",
     /// The engine's default.
     Default = "default",
     /// Full consistency.
@@ -272,7 +261,7 @@ engine_enum! {
 
 engine_enum! {
     /// How mounts propagate into and out of a bind.
-    Propagation, unknown "invalid MountPropagation: {:?}",
+    Propagation in any case, unknown "invalid MountPropagation: {:?}",
     /// Recursively private.
     RPrivate = "rprivate",
     /// Private.
@@ -291,7 +280,7 @@ engine_enum! {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct BindOptions {
-    /// Propagation; `rprivate` when absent.
+    /// Propagation; `rprivate` when absent, and written as such.
     #[serde(skip_serializing_if = "is_zero", deserialize_with = "empty_as_none")]
     pub propagation: Option<Propagation>,
     /// Leave out mounts below the source.
@@ -306,6 +295,16 @@ pub struct BindOptions {
     /// Fail if read-only cannot reach mounts below.
     #[serde(skip_serializing_if = "is_zero")]
     pub read_only_force_recursive: bool,
+}
+
+/// Options that ask for nothing are none; those that ask for something say which propagation.
+fn asking<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BindOptions>, D::Error> {
+    let sent = Option::<BindOptions>::deserialize(deserializer)?;
+    let asking = sent.filter(|options| !is_zero(options));
+    Ok(asking.map(|options| BindOptions {
+        propagation: options.propagation.or(Some(Propagation::RPrivate)),
+        ..options
+    }))
 }
 
 /// Options of a volume mount.

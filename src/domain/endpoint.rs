@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::json::{empty_as_none, engine_enum, is_zero};
+use super::json::{empty_as_default, engine_enum, is_zero};
 use super::network::Attachment;
 
 engine_enum! {
     /// How the name of a service resolves.
-    ResolutionMode, unknown "invalid resolution mode: {:?}",
+    ResolutionMode, unknown "invalid resolution mode: {:?}", default Vip,
     /// To one virtual address.
     Vip = "vip",
     /// To the addresses of its tasks in turn.
@@ -19,7 +19,7 @@ engine_enum! {
 
 engine_enum! {
     /// Transport protocol of a port.
-    Protocol, unknown "invalid protocol value {:?}",
+    Protocol in any case, unknown "invalid protocol value {:?}", default Tcp,
     /// TCP.
     Tcp = "tcp",
     /// UDP.
@@ -30,7 +30,7 @@ engine_enum! {
 
 engine_enum! {
     /// Where a published port is reachable.
-    PublishMode, unknown "invalid publish mode {:?}",
+    PublishMode in any case, unknown "invalid publish mode {:?}", default Ingress,
     /// On every node, through the routing mesh.
     Ingress = "ingress",
     /// On the nodes that run a task.
@@ -41,9 +41,9 @@ engine_enum! {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct EndpointSpec {
-    /// Resolution mode; `vip` when absent.
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "empty_as_none")]
-    pub mode: Option<ResolutionMode>,
+    /// Resolution mode; `vip` when absent, and written as such.
+    #[serde(deserialize_with = "empty_as_default")]
+    pub mode: ResolutionMode,
     /// Published ports.
     #[serde(skip_serializing_if = "is_zero")]
     pub ports: Vec<PortConfig>,
@@ -56,36 +56,24 @@ pub struct PortConfig {
     /// A name for people.
     #[serde(skip_serializing_if = "is_zero")]
     pub name: String,
-    /// Protocol; `tcp` when absent.
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "empty_as_none")]
-    pub protocol: Option<Protocol>,
+    /// Protocol; `tcp` when absent, and written as such.
+    #[serde(deserialize_with = "empty_as_default")]
+    pub protocol: Protocol,
     /// Port inside the container.
     #[serde(skip_serializing_if = "is_zero")]
     pub target_port: u32,
     /// Port outside; 0 has one assigned.
     #[serde(skip_serializing_if = "is_zero")]
     pub published_port: u32,
-    /// Where it is reachable; `ingress` when absent.
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "empty_as_none")]
-    pub publish_mode: Option<PublishMode>,
-}
-
-impl PortConfig {
-    /// The protocol, with the default applied.
-    pub fn protocol(&self) -> Protocol {
-        self.protocol.unwrap_or(Protocol::Tcp)
-    }
-
-    /// The publish mode, with the default applied.
-    pub fn publish_mode(&self) -> PublishMode {
-        self.publish_mode.unwrap_or(PublishMode::Ingress)
-    }
+    /// Where it is reachable; `ingress` when absent, and written as such.
+    #[serde(deserialize_with = "empty_as_default")]
+    pub publish_mode: PublishMode,
 }
 
 impl EndpointSpec {
     /// The ports that are reachable on every node.
     pub fn ingress_ports(&self) -> impl Iterator<Item = &PortConfig> {
-        self.ports.iter().filter(|port| port.publish_mode() == PublishMode::Ingress)
+        self.ports.iter().filter(|port| port.publish_mode == PublishMode::Ingress)
     }
 
     /// True when it publishes a port on every node, and so needs the network of the routing mesh.

@@ -61,10 +61,36 @@ pub fn decode_base64(text: &str) -> Result<Vec<u8>, String> {
 }
 
 /// Declares an enumeration of the Engine API: its variants, their texts, and the text with which an
-/// unknown value is refused (`{}` stands for the value).
+/// unknown value is refused (`{}` stands for the value). With `any case`, requests may write the texts
+/// in any case. With `default`, a field that is left out or empty stands for that variant, and is
+/// written as such.
 macro_rules! engine_enum {
     (
         $(#[$doc:meta])* $name:ident, unknown $unknown:literal,
+        $($rest:tt)+
+    ) => {
+        engine_enum! { @fold [|text: &str| text.to_owned()] $(#[$doc])* $name, unknown $unknown, $($rest)+ }
+    };
+    (
+        $(#[$doc:meta])* $name:ident in any case, unknown $unknown:literal,
+        $($rest:tt)+
+    ) => {
+        engine_enum! { @fold [str::to_lowercase] $(#[$doc])* $name, unknown $unknown, $($rest)+ }
+    };
+    (
+        @fold [$fold:expr] $(#[$doc:meta])* $name:ident, unknown $unknown:literal, default $default:ident,
+        $($rest:tt)+
+    ) => {
+        engine_enum! { @fold [$fold] $(#[$doc])* $name, unknown $unknown, $($rest)+ }
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name::$default
+            }
+        }
+    };
+    (
+        @fold [$fold:expr] $(#[$doc:meta])* $name:ident, unknown $unknown:literal,
         $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)?
     ) => {
         $(#[$doc])*
@@ -82,6 +108,12 @@ macro_rules! engine_enum {
             /// The value that this text names.
             pub fn parse(text: &str) -> Option<Self> {
                 match text { $($text => Some(Self::$variant),)+ _ => None }
+            }
+
+            /// The value that a request means by this text.
+            pub fn read(text: &str) -> Option<Self> {
+                let fold: fn(&str) -> String = $fold;
+                Self::parse(&fold(text))
             }
 
             /// How the Engine refuses a text that names no value.
@@ -105,7 +137,7 @@ macro_rules! engine_enum {
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-                Self::parse(&text).ok_or_else(|| {
+                Self::read(&text).ok_or_else(|| {
                     serde::de::Error::custom(format!(
                         "{}{}", $crate::domain::json::PLAIN_MARK, Self::unknown(&text)
                     ))
@@ -128,6 +160,15 @@ where
         Some(text) if text.is_empty() => Ok(None),
         Some(text) => T::deserialize(de::value::CowStrDeserializer::new(text)).map(Some),
     }
+}
+
+/// Reads an enumeration, taking absent and empty for its default.
+pub fn empty_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    empty_as_none(deserializer).map(Option::unwrap_or_default)
 }
 
 #[cfg(test)]

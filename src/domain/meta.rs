@@ -122,14 +122,14 @@ mod tests {
     #[test]
     fn a_meta_from_before_edits_were_kept_apart_knows_its_last_write_only() {
         let time = "\"2026-01-02T03:04:05Z\"";
-        let text = format!(
-            r#"{{"version":{{"Index":7}},"created_at":{time},"updated_at":{time}}}"#
-        );
+        let text =
+            format!(r#"{{"version":{{"Index":7}},"created_at":{time},"updated_at":{time}}}"#);
         let meta: Meta = serde_json::from_str(&text).unwrap();
         assert_eq!(meta.edited_in, Version { index: 7 });
-        let again: Meta =
-            serde_json::from_str(&serde_json::to_string(&meta.touched(written_in(9), false)).unwrap())
-                .unwrap();
+        let again: Meta = serde_json::from_str(
+            &serde_json::to_string(&meta.touched(written_in(9), false)).unwrap(),
+        )
+        .unwrap();
         assert_eq!(again.edited_in, Version { index: 7 });
     }
 }

@@ -61,7 +61,7 @@ impl Node {
 
 engine_enum! {
     /// Role of a node.
-    NodeRole, unknown "invalid Role: {:?}",
+    NodeRole in any case, unknown "invalid Role: {:?}",
     /// Runs tasks.
     Worker = "worker",
     /// Runs the control plane.
@@ -70,7 +70,7 @@ engine_enum! {
 
 engine_enum! {
     /// Whether a node takes tasks.
-    Availability, unknown "invalid Availability: {:?}",
+    Availability in any case, unknown "invalid Availability: {:?}",
     /// Takes tasks.
     Active = "active",
     /// Keeps its tasks and takes no new ones.

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::container::{ContainerSpec, Driver};
 use super::endpoint::{Endpoint, EndpointSpec, NetworkAttachmentConfig};
 use super::id::ServiceId;
-use super::json::{empty_as_none, engine_enum, is_zero};
+use super::json::{empty_as_default, empty_as_none, engine_enum, is_zero};
 use super::meta::{Meta, Version};
 pub use super::mode::{Global, JobStatus, ModeKind, Replicated, ReplicatedJob, ServiceMode};
 use super::revision::{GATHER_TIME, Numbers};
@@ -287,7 +287,7 @@ pub struct DiscreteGenericResource {
 
 engine_enum! {
     /// When a task that ended is replaced.
-    RestartCondition, unknown "invalid RestartCondition: {:?}",
+    RestartCondition, unknown "invalid RestartCondition: {:?}", default Any,
     /// Never.
     None = "none",
     /// When it failed.
@@ -300,15 +300,14 @@ engine_enum! {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct RestartPolicy {
-    /// When it is replaced; always when absent.
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "empty_as_none")]
-    pub condition: Option<RestartCondition>,
+    /// When it is replaced; always when absent, and written as such.
+    #[serde(deserialize_with = "empty_as_default")]
+    pub condition: RestartCondition,
     /// How long the replacement waits; 5 s when absent.
     #[serde(skip_serializing_if = "is_zero")]
     pub delay: Option<Nanoseconds>,
     /// Replacements until it is given up; 0 and absent are unlimited.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub max_attempts: Option<u64>,
+    pub max_attempts: u64,
     /// Span in which attempts are counted; 0 and absent count all.
     #[serde(skip_serializing_if = "is_zero")]
     pub window: Option<Nanoseconds>,
@@ -371,7 +370,7 @@ pub struct Platform {
 
 engine_enum! {
     /// What a failing update does.
-    FailureAction, unknown "unrecognized update failure action {}",
+    FailureAction, unknown "unrecognized update failure action {}", default Pause,
     /// Stops and waits for a person.
     Pause = "pause",
     /// Goes on.
@@ -382,7 +381,7 @@ engine_enum! {
 
 engine_enum! {
     /// Which of the old and the new task goes first.
-    UpdateOrder, unknown "unrecognized update order {}",
+    UpdateOrder, unknown "unrecognized update order {}", default StopFirst,
     /// The old one stops, then the new one starts.
     StopFirst = "stop-first",
     /// The new one starts, then the old one stops.
@@ -399,8 +398,8 @@ pub struct UpdateConfig {
     #[serde(skip_serializing_if = "is_zero")]
     pub delay: Nanoseconds,
     /// What a failure does; `pause` when absent, and written as such.
-    #[serde(serialize_with = "failure_action", deserialize_with = "empty_as_none")]
-    pub failure_action: Option<FailureAction>,
+    #[serde(deserialize_with = "empty_as_default")]
+    pub failure_action: FailureAction,
     /// How long a new task is watched; 0 is the default of 5 s.
     #[serde(skip_serializing_if = "is_zero")]
     pub monitor: Nanoseconds,
@@ -408,15 +407,8 @@ pub struct UpdateConfig {
     #[serde(serialize_with = "ratio")]
     pub max_failure_ratio: f32,
     /// Which task goes first; `stop-first` when absent, and written as such.
-    #[serde(serialize_with = "order", deserialize_with = "empty_as_none")]
-    pub order: Option<UpdateOrder>,
-}
-
-fn failure_action<S: serde::Serializer>(
-    action: &Option<FailureAction>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    action.unwrap_or(FailureAction::Pause).serialize(serializer)
+    #[serde(deserialize_with = "empty_as_default")]
+    pub order: UpdateOrder,
 }
 
 /// None and all are written as whole numbers.
@@ -425,13 +417,6 @@ fn ratio<S: serde::Serializer>(ratio: &f32, serializer: S) -> Result<S::Ok, S::E
         return serializer.serialize_u8(u8::from(*ratio == 1.0));
     }
     serializer.serialize_f32(*ratio)
-}
-
-fn order<S: serde::Serializer>(
-    order: &Option<UpdateOrder>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    order.unwrap_or(UpdateOrder::StopFirst).serialize(serializer)
 }
 
 engine_enum! {

@@ -84,8 +84,10 @@ pub(super) async fn list(
             Err(Failure(Refusal::front(Reason::Unknown, message)))
         }
     };
-    check("role", &|value| NodeRole::parse(&value.to_lowercase()).is_some())?;
-    check("membership", &|value| matches!(value, "accepted" | "pending"))?;
+    check("role", &|value| NodeRole::read(value).is_some())?;
+    check("membership", &|value| {
+        ["accepted", "pending"].iter().any(|word| value.eq_ignore_ascii_case(word))
+    })?;
     let no_labels = Default::default();
     let passes = |node: &&Node| {
         let engine = node.description.as_ref().map(|description| &description.engine.labels);
@@ -93,7 +95,7 @@ pub(super) async fn list(
             && filters.passes("name", |value| node.hostname().starts_with(value))
             && filters.passes("role", |value| value.eq_ignore_ascii_case(node.spec.role.as_str()))
             // Whoever has a node here was accepted.
-            && filters.passes("membership", |value| value == "accepted")
+            && filters.passes("membership", |value| value.eq_ignore_ascii_case("accepted"))
             && filters.passes_labels("label", engine.unwrap_or(&no_labels))
             && filters.passes_labels("node.label", &node.spec.labels)
     };
@@ -149,9 +151,9 @@ pub(super) async fn update(
     let view = api.manager.view();
     view.require_cluster()?;
     let id = view.find_node(&wanted)?.id;
-    let role = NodeRole::parse(&body.role);
+    let role = NodeRole::read(&body.role);
     let role = role.ok_or_else(|| Failure::invalid(NodeRole::unknown(&body.role)))?;
-    let availability = Availability::parse(&body.availability)
+    let availability = Availability::read(&body.availability)
         .ok_or_else(|| Failure::invalid(Availability::unknown(&body.availability)))?;
     let spec = NodeSpec { name: body.name, labels: body.labels, role, availability };
     api.manager.submit(actor, Intent::UpdateNode { id, version, spec }).await?;

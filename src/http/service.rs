@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -24,8 +25,8 @@ use crate::domain::meta::Version;
 use crate::domain::network::Attachment;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::service::{
-    JobStatus, ModeKind, RESTART_DELAY_DEFAULT, RegistryAuth, RestartCondition, Runtime,
-    STOP_GRACE_DEFAULT, Service, ServiceSpec, UPDATE_MONITOR_DEFAULT, UpdateConfig, UpdateStatus,
+    JobStatus, ModeKind, RESTART_DELAY_DEFAULT, RegistryAuth, Runtime, STOP_GRACE_DEFAULT, Service,
+    ServiceSpec, UPDATE_MONITOR_DEFAULT, UpdateConfig, UpdateStatus,
 };
 use crate::domain::task_state::TaskState;
 use crate::domain::time::Timestamp;
@@ -65,11 +66,20 @@ pub(super) struct ServiceAnswer<'a> {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Endpoint<'a> {
     #[schema(value_type = EndpointSpec)]
-    spec: Cow<'a, EndpointSpec>,
+    #[serde(serialize_with = "or_empty")]
+    spec: Option<&'a EndpointSpec>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     ports: &'a [PortConfig],
     #[serde(rename = "VirtualIPs", skip_serializing_if = "<[_]>::is_empty")]
     virtual_ips: &'a [Attachment],
+}
+
+/// What is absent is written as an empty object.
+fn or_empty<S: Serializer>(spec: &Option<&EndpointSpec>, serializer: S) -> Result<S::Ok, S::Error> {
+    match spec {
+        Some(spec) => spec.serialize(serializer),
+        None => serializer.serialize_map(Some(0))?.end(),
+    }
 }
 
 /// How many tasks a service has and should have.
@@ -110,7 +120,7 @@ impl<'a> ServiceAnswer<'a> {
             spec: gates::shown(&service.spec, asked),
             previous_spec: service.previous_spec.as_ref().map(|spec| gates::shown(spec, asked)),
             endpoint: Endpoint {
-                spec: wish.map_or_else(Default::default, Cow::Borrowed),
+                spec: wish,
                 ports: ports.map_or(&[], Vec::as_slice),
                 virtual_ips: given.map_or(&[], |endpoint| &endpoint.virtual_ips),
             },
@@ -220,6 +230,10 @@ pub(super) fn spec_of(value: Value, asked: ApiVersion) -> Result<ServiceSpec, Fa
     template.runtime.get_or_insert(Runtime::Container);
     // Only nodes make attachments.
     template.network_attachment_spec = None;
+    if let Some(placement) = &mut template.placement {
+        // One that says nothing is none.
+        placement.preferences.retain(|preference| preference.spread.is_some());
+    }
     if is_zero(&spec.mode) {
         spec.mode.replicated = Some(Default::default());
     }
@@ -272,9 +286,7 @@ fn insert_defaults(mut spec: ServiceSpec) -> ServiceSpec {
     template.resources.get_or_insert_default();
     template.placement.get_or_insert_default();
     let restart = template.restart_policy.get_or_insert_default();
-    restart.condition.get_or_insert(RestartCondition::Any);
     restart.delay.get_or_insert(RESTART_DELAY_DEFAULT);
-    restart.max_attempts.get_or_insert(0);
     for config in [&mut spec.update_config, &mut spec.rollback_config] {
         let config =
             config.get_or_insert(UpdateConfig { parallelism: 1, ..UpdateConfig::default() });

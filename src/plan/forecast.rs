@@ -109,14 +109,17 @@ fn of_outlook(service: &Service, outlook: Outlook) -> ServiceForecast {
     let config = orchestrator::rollout_config(service);
     let replaced = stale + unplaced;
     // In a global service the node is the slot, and the old one goes first.
-    let order = config.order.filter(|_| !service.spec.mode.kind().is_by_node());
+    let order = match service.spec.mode.kind().is_by_node() {
+        true => UpdateOrder::StopFirst,
+        false => config.order,
+    };
     ServiceForecast {
         replaced,
         started: missing,
         stopped: surplus,
         waves: waves(unplaced, stale, config.parallelism),
         delay: config.delay,
-        order: order.unwrap_or(UpdateOrder::StopFirst),
+        order,
         waits: (service.is_paused() && replaced > 0).then_some(Wait::Paused),
         ..plain(service)
     }

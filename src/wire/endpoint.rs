@@ -33,8 +33,8 @@ pub(super) fn endpoint(
 fn endpoint_spec(spec: &EndpointSpec) -> proto::EndpointSpec {
     use proto::endpoint_spec::ResolutionMode as Twin;
     let mode = match spec.mode {
-        None | Some(ResolutionMode::Vip) => Twin::Vip,
-        Some(ResolutionMode::DnsRoundRobin) => Twin::Dnsrr,
+        ResolutionMode::Vip => Twin::Vip,
+        ResolutionMode::DnsRoundRobin => Twin::Dnsrr,
     };
     proto::EndpointSpec { mode: mode.into(), ports: spec.ports.iter().map(port).collect() }
 }
@@ -42,12 +42,12 @@ fn endpoint_spec(spec: &EndpointSpec) -> proto::EndpointSpec {
 /// The message of a port.
 pub(super) fn port(port: &PortConfig) -> proto::PortConfig {
     use proto::port_config as twin;
-    let protocol = match port.protocol() {
+    let protocol = match port.protocol {
         Protocol::Tcp => twin::Protocol::Tcp,
         Protocol::Udp => twin::Protocol::Udp,
         Protocol::Sctp => twin::Protocol::Sctp,
     };
-    let publish_mode = match port.publish_mode() {
+    let publish_mode = match port.publish_mode {
         PublishMode::Ingress => twin::PublishMode::Ingress,
         PublishMode::Host => twin::PublishMode::Host,
     };
@@ -74,10 +74,10 @@ pub(super) fn port_from(message: &proto::PortConfig) -> Option<PortConfig> {
     };
     Some(PortConfig {
         name: text(&message.name, NAME_LEN_MAX),
-        protocol: Some(protocol),
+        protocol,
         target_port: u16::try_from(message.target_port).ok()?.into(),
         published_port: u16::try_from(message.published_port).ok()?.into(),
-        publish_mode: Some(publish_mode),
+        publish_mode,
     })
 }
 
@@ -100,16 +100,16 @@ mod tests {
     fn ports_survive_both_ways_with_their_defaults_applied() {
         let plain = PortConfig { target_port: 80, ..Default::default() };
         let read = port_from(&port(&plain)).expect("a port of this room");
-        assert_eq!((read.protocol(), read.publish_mode()), (Protocol::Tcp, PublishMode::Ingress));
+        assert_eq!((read.protocol, read.publish_mode), (Protocol::Tcp, PublishMode::Ingress));
 
         for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
             for publish_mode in [PublishMode::Ingress, PublishMode::Host] {
                 let port_config = PortConfig {
                     name: "web".into(),
-                    protocol: Some(protocol),
+                    protocol,
                     target_port: 80,
                     published_port: 8080,
-                    publish_mode: Some(publish_mode),
+                    publish_mode,
                 };
                 assert_eq!(port_from(&port(&port_config)), Some(port_config));
             }
@@ -134,11 +134,11 @@ mod tests {
     #[test]
     fn an_endpoint_carries_its_ports_twice() {
         let spec = EndpointSpec {
-            mode: Some(ResolutionMode::DnsRoundRobin),
+            mode: ResolutionMode::DnsRoundRobin,
             ports: vec![PortConfig {
                 target_port: 80,
                 published_port: 8080,
-                publish_mode: Some(PublishMode::Host),
+                publish_mode: PublishMode::Host,
                 ..Default::default()
             }],
         };

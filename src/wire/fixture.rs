@@ -29,7 +29,12 @@ pub fn at(seconds: i128) -> Timestamp {
 }
 
 pub fn meta() -> Meta {
-    Meta { version: Version { index: 9 }, edited_in: Version { index: 9 }, created_at: at(1), updated_at: at(2) }
+    Meta {
+        version: Version { index: 9 },
+        edited_in: Version { index: 9 },
+        created_at: at(1),
+        updated_at: at(2),
+    }
 }
 
 pub fn labels() -> BTreeMap<String, String> {
@@ -123,15 +128,15 @@ fn privileges() -> Privileges {
             kind: "type".into(),
             level: "level".into(),
         }),
-        seccomp: Some(SeccompOpts { mode: Some(SeccompMode::Custom), profile: b"{}".to_vec() }),
-        app_armor: Some(AppArmorOpts { mode: Some(AppArmorMode::Disabled) }),
+        seccomp: Some(SeccompOpts { mode: SeccompMode::Custom, profile: b"{}".to_vec() }),
+        app_armor: Some(AppArmorOpts { mode: AppArmorMode::Disabled }),
         no_new_privileges: true,
     }
 }
 
 fn mounts() -> Vec<Mount> {
     let mount = |kind, source: &str| Mount {
-        kind: Some(kind),
+        kind,
         source: source.into(),
         target: "/data".into(),
         read_only: true,
@@ -171,9 +176,9 @@ pub fn task_spec() -> TaskSpec {
             memory_swappiness: Some(60),
         }),
         restart_policy: Some(RestartPolicy {
-            condition: Some(RestartCondition::OnFailure),
+            condition: RestartCondition::OnFailure,
             delay: Some(NANOS),
-            max_attempts: Some(3),
+            max_attempts: 3,
             window: Some(2 * NANOS),
         }),
         placement: Some(Placement {
@@ -215,10 +220,10 @@ pub fn resources() -> Resources {
 pub fn port() -> PortConfig {
     PortConfig {
         name: "web".into(),
-        protocol: Some(Protocol::Udp),
+        protocol: Protocol::Udp,
         target_port: 53,
         published_port: 5353,
-        publish_mode: Some(PublishMode::Host),
+        publish_mode: PublishMode::Host,
     }
 }
 
@@ -250,7 +255,7 @@ pub fn task() -> Task {
         },
         desired_state: TaskState::Running,
         endpoint_spec: Some(EndpointSpec {
-            mode: Some(ResolutionMode::DnsRoundRobin),
+            mode: ResolutionMode::DnsRoundRobin,
             ports: vec![port()],
         }),
         endpoint: None,

@@ -15,7 +15,7 @@ pub(super) fn mount(mount: &Mount) -> proto::Mount {
     let bind_options =
         mount.bind_options.as_ref().filter(|options| **options != BindOptions::default());
     proto::Mount {
-        r#type: kind(mount.kind.unwrap_or(MountType::Bind)).into(),
+        r#type: kind(mount.kind).into(),
         source: mount.source.clone(),
         target: mount.target.clone(),
         readonly: mount.read_only,

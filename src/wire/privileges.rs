@@ -46,9 +46,9 @@ fn selinux_context(context: &SeLinuxContext) -> twin::SeLinuxContext {
 fn seccomp(options: &SeccompOpts) -> twin::SeccompOpts {
     use twin::seccomp_opts::SeccompMode as Twin;
     let mode = match options.mode {
-        None | Some(SeccompMode::Default) => Twin::Default,
-        Some(SeccompMode::Unconfined) => Twin::Unconfined,
-        Some(SeccompMode::Custom) => Twin::Custom,
+        SeccompMode::Default => Twin::Default,
+        SeccompMode::Unconfined => Twin::Unconfined,
+        SeccompMode::Custom => Twin::Custom,
     };
     twin::SeccompOpts { mode: mode.into(), profile: options.profile.clone() }
 }
@@ -56,8 +56,8 @@ fn seccomp(options: &SeccompOpts) -> twin::SeccompOpts {
 fn app_armor(options: &AppArmorOpts) -> twin::AppArmorOpts {
     use twin::app_armor_opts::AppArmorMode as Twin;
     let mode = match options.mode {
-        None | Some(AppArmorMode::Default) => Twin::Default,
-        Some(AppArmorMode::Disabled) => Twin::Disabled,
+        AppArmorMode::Default => Twin::Default,
+        AppArmorMode::Disabled => Twin::Disabled,
     };
     twin::AppArmorOpts { mode: mode.into() }
 }
@@ -85,12 +85,12 @@ mod tests {
 
     #[test]
     fn profiles_have_their_numbers() {
-        let modes = [None, Some(SeccompMode::Default), Some(SeccompMode::Unconfined)];
+        let modes = [SeccompMode::Default, SeccompMode::Unconfined];
         let numbers = modes.map(|mode| seccomp(&SeccompOpts { mode, profile: Vec::new() }).mode);
-        assert_eq!(numbers, [0, 0, 1]);
-        let custom = SeccompOpts { mode: Some(SeccompMode::Custom), profile: b"{}".to_vec() };
+        assert_eq!(numbers, [0, 1]);
+        let custom = SeccompOpts { mode: SeccompMode::Custom, profile: b"{}".to_vec() };
         assert_eq!((seccomp(&custom).mode, seccomp(&custom).profile), (2, b"{}".to_vec()));
-        let modes = [None, Some(AppArmorMode::Default), Some(AppArmorMode::Disabled)];
-        assert_eq!(modes.map(|mode| app_armor(&AppArmorOpts { mode }).mode), [0, 0, 1]);
+        let modes = [AppArmorMode::Default, AppArmorMode::Disabled];
+        assert_eq!(modes.map(|mode| app_armor(&AppArmorOpts { mode }).mode), [0, 1]);
     }
 }

@@ -102,14 +102,14 @@ fn restart(policy: Option<&RestartPolicy>) -> proto::RestartPolicy {
     use proto::restart_policy::RestartCondition as Twin;
     let policy = policy.cloned().unwrap_or_default();
     let condition = match policy.condition {
-        Some(RestartCondition::None) => Twin::None,
-        Some(RestartCondition::OnFailure) => Twin::OnFailure,
-        Some(RestartCondition::Any) | None => Twin::Any,
+        RestartCondition::None => Twin::None,
+        RestartCondition::OnFailure => Twin::OnFailure,
+        RestartCondition::Any => Twin::Any,
     };
     proto::RestartPolicy {
         condition: condition.into(),
         delay: Some(duration(policy.delay.unwrap_or(RESTART_DELAY_DEFAULT))),
-        max_attempts: policy.max_attempts.unwrap_or(0),
+        max_attempts: policy.max_attempts,
         window: policy.window.map(duration),
     }
 }

@@ -64,7 +64,7 @@ fn updates_and_removals_are_refused_in_the_engines_words() {
             .fails(400, bad("18446744073709551616", "value out of range")),
         update("version=0", &json!({})).fails(400, "invalid Role: \"\""),
         update("version=0", &spec("zz", "active")).fails(400, "invalid Role: \"zz\""),
-        update("version=0", &spec("Manager", "active")).fails(400, "invalid Role: \"Manager\""),
+        update("version=0", &spec("Boss", "active")).fails(400, "invalid Role: \"Boss\""),
         update("version=0", &spec("manager", "")).fails(400, "invalid Availability: \"\""),
         update("version=0", &spec("manager", "zz")).fails(400, "invalid Availability: \"zz\""),
         update("version=0", &spec("worker", "active")).fails(400, last),

@@ -9,6 +9,7 @@
 
 mod api_audit;
 mod api_config;
+mod api_defaults;
 mod api_document;
 mod api_event;
 mod api_filter;
@@ -37,6 +38,7 @@ mod api_task;
 mod api_tls;
 mod api_transport;
 mod api_trial;
+mod api_version;
 mod cli_bollard;
 mod cli_config;
 mod cli_curl;
@@ -59,6 +61,7 @@ mod engine_cli_service;
 mod engine_cli_system;
 mod engine_cli_tls;
 mod engine_crash;
+mod engine_defaults;
 mod engine_image;
 mod engine_jobs;
 mod engine_logs;

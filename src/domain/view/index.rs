@@ -119,7 +119,7 @@ impl View {
                     self.network_services.remove(&(network, service.id));
                 }
                 for port in ports_of(service) {
-                    self.ports.remove(&(port.protocol(), port.published_port, service.id));
+                    self.ports.remove(&(port.protocol, port.published_port, service.id));
                 }
                 self.waiting_services.remove(&service.id);
             }
@@ -177,7 +177,7 @@ impl View {
                     self.network_services.insert((network, service.id));
                 }
                 for port in ports_of(service) {
-                    self.ports.insert((port.protocol(), port.published_port, service.id));
+                    self.ports.insert((port.protocol, port.published_port, service.id));
                 }
                 if service.needs_endpoint() {
                     self.waiting_services.insert(service.id);

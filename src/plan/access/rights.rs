@@ -245,18 +245,17 @@ fn reaches_host(view: &View, spec: &ServiceSpec) -> bool {
     }
     let Some(container) = &template.container_spec else { return false };
     let is_open = |mount: &Mount| match mount.kind {
-        Some(MountType::Tmpfs) => false,
-        Some(MountType::Volume) => {
+        MountType::Tmpfs => false,
+        MountType::Volume => {
             let options = mount.volume_options.as_ref();
             options.and_then(|options| options.driver_config.as_ref()).is_some()
         }
         _ => true,
     };
     let is_loose = |privileges: &Privileges| {
-        let seccomp = privileges.seccomp.as_ref().and_then(|seccomp| seccomp.mode);
-        let app_armor = privileges.app_armor.as_ref().and_then(|app_armor| app_armor.mode);
-        seccomp.is_some_and(|mode| mode != SeccompMode::Default)
-            || app_armor.is_some_and(|mode| mode != AppArmorMode::Default)
+        let (seccomp, app_armor) = (&privileges.seccomp, &privileges.app_armor);
+        seccomp.as_ref().is_some_and(|seccomp| seccomp.mode != SeccompMode::Default)
+            || app_armor.as_ref().is_some_and(|app_armor| app_armor.mode != AppArmorMode::Default)
             || privileges.selinux_context.is_some()
     };
     container.mounts.iter().any(is_open)

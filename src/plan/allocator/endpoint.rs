@@ -44,8 +44,8 @@ fn give_virtual_ips<'v>(
     networks: &[&'v Network],
     pools: &mut Pools<'v>,
 ) -> Result<Vec<Attachment>, String> {
-    let mode = service.spec.endpoint_spec.as_ref().and_then(|wish| wish.mode);
-    if mode == Some(ResolutionMode::DnsRoundRobin) {
+    let mode = service.spec.endpoint_spec.as_ref().map_or_else(Default::default, |wish| wish.mode);
+    if mode == ResolutionMode::DnsRoundRobin {
         return Ok(Vec::new());
     }
     let before = service.endpoint.as_ref().map_or(&[][..], |before| &before.virtual_ips);

@@ -31,14 +31,14 @@ impl Ports {
         let wished = service.spec.endpoint_spec.as_ref().map_or(&[][..], |wish| &wish.ports);
         let mut ports = wished.to_vec();
         let mut own = BTreeSet::new();
-        let meshed = |port: &PortConfig| port.publish_mode() == PublishMode::Ingress;
+        let meshed = |port: &PortConfig| port.publish_mode == PublishMode::Ingress;
         let on_hosts: BTreeSet<_> = wished
             .iter()
             .filter(|port| !meshed(port))
-            .map(|port| (port.protocol(), port.published_port))
+            .map(|port| (port.protocol, port.published_port))
             .collect();
         for port in ports.iter().filter(|port| meshed(port) && port.published_port != 0) {
-            let place = (port.protocol(), port.published_port);
+            let place = (port.protocol, port.published_port);
             if let Some(other) = owner(view, place.0, place.1, service.id) {
                 return Err(format!(
                     "port '{}' is already in use by service '{}' ({}) as an ingress port",
@@ -52,19 +52,19 @@ impl Ports {
         }
         for port in ports.iter_mut().filter(|port| meshed(port) && port.published_port == 0) {
             let free = |number: u32| {
-                let place = (port.protocol(), number);
+                let place = (port.protocol, number);
                 !own.contains(&place)
                     && !on_hosts.contains(&place)
                     && !self.given.contains(&place)
                     && view.services_of_port(place.0, number).all(|other| other.id == service.id)
             };
             let kept = service.endpoint.as_ref().and_then(|before| kept(before, port));
-            let is_full = self.full.contains(&port.protocol());
+            let is_full = self.full.contains(&port.protocol);
             let found = kept
                 .filter(|number| free(*number))
                 .or_else(|| DYNAMIC.clone().filter(|_| !is_full).find(|number| free(*number)));
             let Some(number) = found else {
-                let protocol = port.protocol();
+                let protocol = port.protocol;
                 self.full.insert(protocol);
                 return Err(format!(
                     "no free {protocol} port is left of {} to {}",
@@ -73,7 +73,7 @@ impl Ports {
                 ));
             };
             port.published_port = number;
-            own.insert((port.protocol(), number));
+            own.insert((port.protocol, number));
         }
         self.given.extend(own);
         Ok(ports)
@@ -83,8 +83,8 @@ impl Ports {
 /// The number that an open port was given before.
 fn kept(before: &Endpoint, port: &PortConfig) -> Option<u32> {
     let is_same = |other: &&PortConfig| {
-        other.publish_mode() == PublishMode::Ingress
-            && other.protocol() == port.protocol()
+        other.publish_mode == PublishMode::Ingress
+            && other.protocol == port.protocol
             && other.target_port == port.target_port
             && other.name == port.name
     };
@@ -96,8 +96,8 @@ fn owner(view: &View, protocol: Protocol, number: u32, own: ServiceId) -> Option
     let has = |service: &Service| {
         let ports = service.endpoint.as_ref().map_or(&[][..], |endpoint| &endpoint.ports);
         ports.iter().any(|port| {
-            let same = port.protocol() == protocol && port.published_port == number;
-            same && port.publish_mode() == PublishMode::Ingress
+            let same = port.protocol == protocol && port.published_port == number;
+            same && port.publish_mode == PublishMode::Ingress
         })
     };
     let mut others = view.services_of_port(protocol, number).map(|service| &**service);

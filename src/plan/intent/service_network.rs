@@ -59,11 +59,11 @@ fn check_port(view: &View, own: ServiceId, port: &PortConfig) -> Result<(), Refu
     if port.published_port == 0 {
         return Ok(());
     }
-    let (protocol, number) = (port.protocol(), port.published_port);
+    let (protocol, number) = (port.protocol, port.published_port);
     for other in view.services_of_port(protocol, number).filter(|other| other.id != own) {
         let how = match mode_of(other, port) {
             PublishMode::Ingress => "an ingress port",
-            PublishMode::Host if port.publish_mode() == PublishMode::Host => continue,
+            PublishMode::Host if port.publish_mode == PublishMode::Host => continue,
             PublishMode::Host => "a host-published port",
         };
         let message = format!(
@@ -80,9 +80,9 @@ fn mode_of(service: &Service, port: &PortConfig) -> PublishMode {
     let wished = service.spec.endpoint_spec.as_ref().map_or(&[][..], |wish| &wish.ports);
     let given = service.endpoint.as_ref().map_or(&[][..], |endpoint| &endpoint.ports);
     let is_same = |other: &&PortConfig| {
-        other.protocol() == port.protocol() && other.published_port == port.published_port
+        other.protocol == port.protocol && other.published_port == port.published_port
     };
-    let mut modes = wished.iter().chain(given).filter(is_same).map(PortConfig::publish_mode);
+    let mut modes = wished.iter().chain(given).filter(is_same).map(|port| port.publish_mode);
     match modes.any(|mode| mode == PublishMode::Ingress) {
         true => PublishMode::Ingress,
         false => PublishMode::Host,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::{service_network, template};
 use crate::domain::constraint::Constraint;
 use crate::domain::container::{ConfigReference, ContainerSpec, HealthConfig};
-use crate::domain::endpoint::{EndpointSpec, PublishMode, ResolutionMode};
+use crate::domain::endpoint::{EndpointSpec, PortConfig, PublishMode, ResolutionMode};
 use crate::domain::id::ServiceId;
 use crate::domain::image;
 use crate::domain::name::check_service_name;
@@ -27,6 +27,8 @@ const MEMORY_MIN: i64 = 4 * 1024 * 1024;
 const REPLICAS_MAX: u64 = 100_000;
 /// The shortest span of a health check: 1 ms.
 const HEALTH_SPAN_MIN: i64 = 1_000_000;
+/// The highest number of a port.
+const PORT_MAX: u32 = u16::MAX as u32;
 
 /// Checks a spec by itself.
 ///
@@ -353,17 +355,22 @@ fn check_update(config: Option<&UpdateConfig>) -> Result<(), Refusal> {
 
 fn check_endpoint(endpoint: Option<&EndpointSpec>) -> Result<(), Refusal> {
     let Some(endpoint) = endpoint else { return Ok(()) };
-    let in_ingress =
-        |port: &&crate::domain::endpoint::PortConfig| port.publish_mode() == PublishMode::Ingress;
-    let by_turns = endpoint.mode == Some(ResolutionMode::DnsRoundRobin);
+    let in_ingress = |port: &&PortConfig| port.publish_mode == PublishMode::Ingress;
+    let by_turns = endpoint.mode == ResolutionMode::DnsRoundRobin;
     if by_turns && endpoint.ports.iter().any(|port| in_ingress(&port)) {
         return Err(Refusal::invalid(
             "EndpointSpec: port published with ingress mode can't be used with dnsrr mode",
         ));
     }
+    for number in endpoint.ports.iter().flat_map(|port| [port.target_port, port.published_port]) {
+        if number > PORT_MAX {
+            let message = format!("EndpointSpec: {number} is not a port: at most {PORT_MAX}");
+            return Err(Refusal::invalid(message));
+        }
+    }
     let mut published = std::collections::BTreeSet::new();
     for port in endpoint.ports.iter().filter(|port| port.published_port != 0) {
-        if !published.insert((port.published_port, port.protocol(), port.publish_mode())) {
+        if !published.insert((port.published_port, port.protocol)) {
             return Err(Refusal::invalid("EndpointSpec: duplicate published ports provided"));
         }
     }

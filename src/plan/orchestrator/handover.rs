@@ -53,7 +53,7 @@ fn keep(
         return [one.map(|task| task.id), None];
     };
     // What waits for a place gets none where the old one holds it, as with a port of the host.
-    let starts_first = update::config(service).order == Some(UpdateOrder::StartFirst);
+    let starts_first = update::config(service).order == UpdateOrder::StartFirst;
     let waits = !starts_first && new.status.state < TaskState::Assigned;
     let proven_at = runs(&new).then(|| slot::proven_at(new));
     if waits || proven_at.is_some_and(|at| at <= ctx.now) {

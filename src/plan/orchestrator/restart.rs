@@ -86,7 +86,7 @@ pub(super) fn ended_at(task: &Task) -> Timestamp {
 /// moment of its end, so that the answer never changes.
 pub(super) fn is_due(task: &Task, ended_at: Timestamp) -> bool {
     let policy = task.spec.restart_policy.clone().unwrap_or_default();
-    let due = match policy.condition.unwrap_or(RestartCondition::Any) {
+    let due = match policy.condition {
         RestartCondition::None => false,
         RestartCondition::OnFailure => task.status.state != TaskState::Complete,
         RestartCondition::Any => true,
@@ -123,7 +123,7 @@ fn next(service: &Service, task: &Task, now: Timestamp) -> Restarts {
 }
 
 fn attempts_max(policy: &RestartPolicy) -> Option<u64> {
-    policy.max_attempts.filter(|max| *max > 0)
+    Some(policy.max_attempts).filter(|max| *max > 0)
 }
 
 fn window(policy: &RestartPolicy) -> Option<Nanoseconds> {

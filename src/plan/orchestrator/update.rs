@@ -138,7 +138,7 @@ fn roll(
     for slot in unplaced {
         replace(service, slot, When::First, ctx, planned);
     }
-    let starts_first = config.order == Some(UpdateOrder::StartFirst);
+    let starts_first = config.order == UpdateOrder::StartFirst;
     for slot in placed.into_iter().take(at_once.saturating_sub(in_hand)) {
         // Beside what runs, that is: there is nothing to keep up where nothing runs.
         let is_served = slot.wanted().is_some_and(|task| runs(task));
@@ -185,7 +185,7 @@ fn stop(view: &View, service: &Service, failed: TaskId, ctx: Context<'_>) -> Cha
         return report(service, UpdateState::RollbackPaused, &text, ctx);
     }
     let mut text = format!("update paused {of_task}");
-    let goes_back = config(service).failure_action == Some(FailureAction::Rollback);
+    let goes_back = config(service).failure_action == FailureAction::Rollback;
     if let Some(previous) = service.previous_spec.as_ref().filter(|_| goes_back) {
         let references = service_spec::check_references(view, service.id, previous);
         let kept = || revision::check_kept(view, &service.previous_revisions, previous);
@@ -296,7 +296,7 @@ impl Rollout<'_> {
     /// The task whose failure is one too many among the slots that the rollout has to do with, if
     /// the update should stop for it.
     fn failure<'v>(&self, fresh: &[&Slot<'v>], stale: usize) -> Option<&'v Task> {
-        if self.config.failure_action.unwrap_or(FailureAction::Pause) == FailureAction::Continue {
+        if self.config.failure_action == FailureAction::Continue {
             return None;
         }
         let mut first = None;

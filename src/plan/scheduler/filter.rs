@@ -174,8 +174,8 @@ fn host_ports(task: &Task) -> impl Iterator<Item = (Protocol, u32)> + '_ {
     let ports = task.endpoint_spec.as_ref().map_or(&[][..], |endpoint| &endpoint.ports);
     ports
         .iter()
-        .filter(|port| port.publish_mode() == PublishMode::Host && port.published_port != 0)
-        .map(|port| (port.protocol(), port.published_port))
+        .filter(|port| port.publish_mode == PublishMode::Host && port.published_port != 0)
+        .map(|port| (port.protocol, port.published_port))
 }
 
 /// How many nodes were refused for which reason.

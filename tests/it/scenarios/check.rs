@@ -42,7 +42,7 @@ pub fn starts_first(service: &Service) -> bool {
         ) => &service.spec.rollback_config,
         _ => &service.spec.update_config,
     };
-    let order = config.as_ref().and_then(|config| config.order);
+    let order = config.as_ref().map(|config| config.order);
     order == Some(UpdateOrder::StartFirst)
         && matches!(service.spec.mode.kind(), ModeKind::Replicated(_))
 }
@@ -263,12 +263,12 @@ fn service_fault(view: &View, service: &Service) -> Option<String> {
     let template = &service.spec.task_template;
     let policy = template.restart_policy.clone().unwrap_or_default();
     let wanted = slots_of(view, service, Task::is_wanted);
-    let condition = policy.condition.unwrap_or(RestartCondition::Any);
+    let condition = policy.condition;
     let is_job = service.spec.mode.kind().is_job();
     // Older tasks may have come from a spec that limited restarts.
     let restarts_always = (condition == RestartCondition::Any
         || condition == RestartCondition::OnFailure && is_job)
-        && policy.max_attempts.unwrap_or(0) == 0
+        && policy.max_attempts == 0
         && view
             .tasks_of_service(service.id)
             .all(|task| task.spec.restart_policy == template.restart_policy);
@@ -342,8 +342,8 @@ fn load_faults(view: &View, node: &Node, more: Option<&Task>) -> Vec<String> {
         cpus += reserved.map_or(0, |reserved| reserved.nano_cpus);
         memory += reserved.map_or(0, |reserved| reserved.memory_bytes);
         let own = task.endpoint_spec.iter().flat_map(|endpoint| &endpoint.ports);
-        for port in own.filter(|port| port.publish_mode() == PublishMode::Host) {
-            if !ports.insert((port.protocol(), port.published_port)) {
+        for port in own.filter(|port| port.publish_mode == PublishMode::Host) {
+            if !ports.insert((port.protocol, port.published_port)) {
                 found.push(format!("{}: its port is taken twice", task.name()));
             }
         }

@@ -138,8 +138,8 @@ fn ports(view: &View) -> Vec<String> {
     let mut taken = BTreeSet::new();
     for service in view.services() {
         for port in service.endpoint.iter().flat_map(|endpoint| &endpoint.ports) {
-            let is_meshed = port.publish_mode() == PublishMode::Ingress;
-            if is_meshed && !taken.insert((port.protocol(), port.published_port)) {
+            let is_meshed = port.publish_mode == PublishMode::Ingress;
+            if is_meshed && !taken.insert((port.protocol, port.published_port)) {
                 found.push(format!("{} shares port {}", service.spec.name, port.published_port));
             }
             if is_meshed && port.published_port == 0 {

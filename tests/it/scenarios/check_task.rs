@@ -99,8 +99,8 @@ fn is_heard_of(task: &Task, view: &View, at: Timestamp) -> bool {
 /// True for a task that ended, or was lost, and that its policy replaces by no other.
 fn is_given_up(task: &Task) -> bool {
     let policy = task.spec.restart_policy.clone().unwrap_or_default();
-    let attempts = policy.max_attempts.unwrap_or(0);
-    let is_last = policy.condition == Some(RestartCondition::None)
+    let attempts = policy.max_attempts;
+    let is_last = policy.condition == RestartCondition::None
         || attempts > 0 && policy.window.unwrap_or(0) <= 0 && task.restarts.count >= attempts;
     let had_node = task.status.state >= TaskState::Assigned;
     had_node && task.desired_state == TaskState::Shutdown && is_last

@@ -139,7 +139,7 @@ impl World {
         for setting in settings {
             let (key, value) = setting.split_once('=').ok_or("no setting")?;
             match key {
-                "availability" => availability = spec::word(value)?.unwrap_or(availability),
+                "availability" => availability = spec::word(value)?,
                 "arch" => platform.architecture = value.into(),
                 "cpus" | "memory" => spec::set_resource(&mut resources, key, value)?,
                 "plugin" => plugins.extend(value.split_once(':').map(|(kind, name)| {

@@ -65,7 +65,7 @@ pub fn set(spec: &mut ServiceSpec, setting: &str) -> Result<(), String> {
         }
         "restart" => restart.condition = word(value)?,
         "delay" => restart.delay = Some(span(value)?),
-        "attempts" => restart.max_attempts = Some(number(value)?),
+        "attempts" => restart.max_attempts = number(value)?,
         "window" => restart.window = Some(span(value)?),
         "generic" => {
             let resources = template.resources.get_or_insert_default();
@@ -88,7 +88,7 @@ pub fn set(spec: &mut ServiceSpec, setting: &str) -> Result<(), String> {
             let port = PortConfig {
                 target_port: 80,
                 published_port: u32::try_from(number(value)?).map_err(|error| error.to_string())?,
-                publish_mode: Some(PublishMode::Host),
+                publish_mode: PublishMode::Host,
                 ..Default::default()
             };
             spec.endpoint_spec = Some(EndpointSpec { ports: vec![port], ..Default::default() });
@@ -219,6 +219,6 @@ pub fn span(text: &str) -> Result<Nanoseconds, String> {
     Ok(text[..at].parse::<Nanoseconds>().map_err(|error| error.to_string())? * unit)
 }
 
-pub fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<Option<T>, String> {
-    serde_json::from_value(text.into()).map(Some).map_err(|error| error.to_string())
+pub fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }
