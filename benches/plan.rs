@@ -336,7 +336,11 @@ fn report(task: &Task, state: TaskState) -> TaskReport {
 fn sealed() -> SealedPayload {
     let mut fingerprint = [0; 32];
     ENTROPY.fill(Stream::Other, &mut fingerprint);
-    SealedPayload { bytes: SealedData::default(), fingerprint: Fingerprint(fingerprint) }
+    SealedPayload {
+        bytes: SealedData::default(),
+        fingerprint: Fingerprint(fingerprint),
+        fault: None,
+    }
 }
 
 fn make_cluster() -> Cluster {

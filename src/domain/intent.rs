@@ -302,6 +302,9 @@ pub struct SealedPayload {
     pub bytes: SealedData,
     /// Keyed hash.
     pub fingerprint: Fingerprint,
+    /// Why it is not the template that it is said to be; of one that is, and of what is said to be none,
+    /// nothing.
+    pub fault: Option<String>,
 }
 
 /// A value that takes the place of the one before, under the same name.

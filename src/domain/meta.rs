@@ -124,12 +124,12 @@ mod tests {
         let time = "\"2026-01-02T03:04:05Z\"";
         let text =
             format!(r#"{{"version":{{"Index":7}},"created_at":{time},"updated_at":{time}}}"#);
-        let meta: Meta = serde_json::from_str(&text).unwrap();
+        let meta: Meta = serde_json::from_str(&text).expect("JSON");
         assert_eq!(meta.edited_in, Version { index: 7 });
         let again: Meta = serde_json::from_str(
-            &serde_json::to_string(&meta.touched(written_in(9), false)).unwrap(),
+            &serde_json::to_string(&meta.touched(written_in(9), false)).expect("JSON"),
         )
-        .unwrap();
+        .expect("JSON");
         assert_eq!(again.edited_in, Version { index: 7 });
     }
 }

@@ -1,6 +1,6 @@
 //! Drivers: where the value of a secret comes from when no client sends it. `generate` draws one that nobody
 //! sees; `exec` takes what a command prints that the operator named beforehand. What they need to know stands
-//! in labels of the secret.
+//! in labels of the secret, or in options of the driver.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +15,8 @@ const LENGTHS: std::ops::RangeInclusive<usize> = 8..=1024;
 /// The shortest time between two values.
 const EVERY_MIN: Nanoseconds = 60_000_000_000;
 
+/// What the names of labels begin with.
+const PREFIX: &str = "purser.";
 /// How many characters a generated value has.
 const LENGTH_LABEL: &str = "purser.length";
 /// How old a value may become.
@@ -64,14 +66,40 @@ impl Supply {
     /// As [`Supply::of`].
     pub fn by(driver: Option<&Driver>, labels: &Labels) -> Result<Option<Supply>, String> {
         let Some(driver) = driver else { return Ok(None) };
-        let label = |name| labels.get(name).map(String::as_str);
+        if !matches!(&*driver.name, "generate" | "exec") {
+            return Ok(None);
+        }
+        check_options(driver)?;
+        // An option counts as the label of its name does, with or without what they begin with.
+        let label = |name: &str| {
+            let options = &driver.options;
+            let option = || options.get(name).or_else(|| options.get(name.strip_prefix(PREFIX)?));
+            labels.get(name).or_else(option).map(String::as_str)
+        };
         let source = match &*driver.name {
             "generate" => Source::Generate { length: length(label(LENGTH_LABEL))? },
-            "exec" => Source::Exec { command: command(label(COMMAND_LABEL), labels)? },
-            _ => return Ok(None),
+            _ => Source::Exec { command: command(label(COMMAND_LABEL), labels)? },
         };
         let every = label(EVERY_LABEL).map(every).transpose()?;
         Ok(Some(Supply { source, every }))
+    }
+}
+
+/// Refuses an option that says nothing to a driver.
+fn check_options(driver: &Driver) -> Result<(), String> {
+    let known = match &*driver.name {
+        "generate" => [LENGTH_LABEL, EVERY_LABEL],
+        _ => [COMMAND_LABEL, EVERY_LABEL],
+    };
+    let is_known = |option: &String| {
+        known.iter().any(|name| name == option || name.strip_prefix(PREFIX) == Some(option))
+    };
+    match driver.options.keys().find(|option| !is_known(option)) {
+        None => Ok(()),
+        Some(option) => {
+            let (name, [one, other]) = (&driver.name, known);
+            Err(format!("the driver {name} has no option {option:?}; there are {one} and {other}"))
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::domain::actor::{Actor, Caller};
 use crate::domain::audit::Note;
 use crate::domain::change::{Change, Key};
 use crate::domain::config::{CONFIG_LEN_MAX, ConfigSpec};
+use crate::domain::container::Driver;
 use crate::domain::forecast::Forecast;
 use crate::domain::id::{ConfigId, RevisionId, SecretId, Stream};
 use crate::domain::intent::{Intent, NewValue, SealedPayload};
@@ -22,6 +23,7 @@ use crate::plan::access::policy::Verb;
 use crate::plan::access::rights::{Asking, target};
 use crate::plan::access::{self, rights};
 use crate::plan::forecast::forecast;
+use crate::plan::template::check_payload;
 use crate::plan::{Context, intent};
 use crate::seal::secret::SecretBytes;
 use crate::store::{Applied, Told, WriteError};
@@ -195,7 +197,9 @@ impl Manager {
                 made.unwrap_or_else(|| SecretBytes::new(Vec::new()))
             }
         };
+        let fault = template_fault(spec.templating.as_ref(), &data);
         let (payload, payload_len) = self.seal_within(SECRET_LEN_MAX, Key::Secret(id), data);
+        let payload = payload.map(|payload| SealedPayload { fault, ..payload });
         let intent = Intent::CreateSecret { id, spec, payload, payload_len };
         self.submit(actor, intent).await.map(|_| id)
     }
@@ -211,8 +215,11 @@ impl Manager {
         spec: SecretSpec,
         data: SecretBytes,
     ) -> Result<(), Refusal> {
+        let stored = self.view().secret(id).cloned();
+        let templating = stored.as_ref().and_then(|stored| stored.spec.templating.as_ref());
+        let fault = template_fault(templating, &data);
         let data = self.unless_trying(&actor, data);
-        let (fingerprint, value) = self.new_value(SECRET_LEN_MAX, data);
+        let (fingerprint, value) = self.new_value(SECRET_LEN_MAX, data, fault);
         let intent = Intent::UpdateSecret { id, version, spec, fingerprint, value };
         self.submit(actor, intent).await.map(|_| ())
     }
@@ -228,8 +235,11 @@ impl Manager {
         spec: ConfigSpec,
         data: SecretBytes,
     ) -> Result<(), Refusal> {
+        let stored = self.view().config(id).cloned();
+        let templating = stored.as_ref().and_then(|stored| stored.spec.templating.as_ref());
+        let fault = template_fault(templating, &data);
         let data = self.unless_trying(&actor, data);
-        let (fingerprint, value) = self.new_value(CONFIG_LEN_MAX, data);
+        let (fingerprint, value) = self.new_value(CONFIG_LEN_MAX, data, fault);
         let intent = Intent::UpdateConfig { id, version, spec, fingerprint, value };
         self.submit(actor, intent).await.map(|_| ())
     }
@@ -251,6 +261,7 @@ impl Manager {
         &self,
         len_max: usize,
         data: SecretBytes,
+        fault: Option<String>,
     ) -> (Option<Fingerprint>, Option<NewValue>) {
         if data.is_empty() {
             return (None, None);
@@ -261,6 +272,7 @@ impl Manager {
         }
         let id = RevisionId::make(self.entropy());
         let (payload, payload_len) = self.seal_within(len_max, Key::Revision(id), data);
+        let payload = payload.map(|payload| SealedPayload { fault, ..payload });
         (
             Some(sent),
             Some(NewValue { id, payload, payload_len, is_supplied: false, keep: self.keep() }),
@@ -278,7 +290,9 @@ impl Manager {
         data: SecretBytes,
     ) -> Result<ConfigId, Refusal> {
         let id = ConfigId::make(self.entropy());
+        let fault = template_fault(spec.templating.as_ref(), &data);
         let (payload, payload_len) = self.seal_within(CONFIG_LEN_MAX, Key::Config(id), data);
+        let payload = payload.map(|payload| SealedPayload { fault, ..payload });
         let intent = Intent::CreateConfig { id, spec, payload, payload_len };
         self.submit(actor, intent).await.map(|_| id)
     }
@@ -300,8 +314,16 @@ impl Manager {
         SealedPayload {
             bytes: store.seal_payload(&key, data, self.entropy()),
             fingerprint: store.keyring().fingerprint(data),
+            fault: None,
         }
     }
+}
+
+/// Why a payload is not the template that it is said to be.
+pub(super) fn template_fault(templating: Option<&Driver>, data: &SecretBytes) -> Option<String> {
+    templating?;
+    // A door: the template is looked at before it is sealed.
+    check_payload(data.expose()).err()
 }
 
 impl From<WriteError> for Refusal {

@@ -10,6 +10,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
+use super::submit::template_fault;
 use super::{Manager, Told};
 use crate::domain::actor::Actor;
 use crate::domain::audit::{Note, Outcome};
@@ -164,7 +165,8 @@ impl Manager {
                 return Err(refusal);
             }
         };
-        let payload = self.seal(Key::Revision(revision), &value);
+        let fault = template_fault(spec.templating.as_ref(), &value);
+        let payload = SealedPayload { fault, ..self.seal(Key::Revision(revision), &value) };
         let submitted = self.submit(actor, rotation(payload, revision)).await;
         let failure = submitted.as_ref().err().map(|refusal| refusal.message.clone());
         self.tries().insert(id, Try { at: self.clock().now(), failure });
@@ -189,7 +191,7 @@ impl Manager {
     fn stand_in(&self) -> SealedPayload {
         let value = SecretBytes::new(draw(self.entropy(), 32));
         let fingerprint = self.inner.store.keyring().fingerprint(&value);
-        SealedPayload { bytes: SealedData::default(), fingerprint }
+        SealedPayload { bytes: SealedData::default(), fingerprint, fault: None }
     }
 
     async fn note_failure(&self, actor: Actor, secret: &Secret, refusal: &Refusal) {

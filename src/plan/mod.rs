@@ -20,6 +20,8 @@ pub mod forecast;
 pub mod intent;
 pub mod settle;
 
+pub mod template;
+
 pub mod allocator;
 pub mod orchestrator;
 pub mod scheduler;

@@ -11,9 +11,6 @@ use crate::domain::secret::{FileTarget, SecretReference};
 /// empty text.
 const OWNER_DEFAULT: &str = "0";
 
-/// Mode of a file whose target gives none: readable by all.
-const MODE_DEFAULT: u32 = 0o444;
-
 /// The bits of a mode that Unix and engines mean the same by. Engines read higher ones in a layout
 /// of their own.
 const MODE_BITS: u32 = 0o777;
@@ -66,19 +63,14 @@ pub(super) fn config(reference: &ConfigReference) -> Option<proto::ConfigReferen
     })
 }
 
-/// A file in the container. A mode of 0 cannot be told from an absent one and becomes the default:
-/// an engine would make a file that nobody can read.
+/// A file in the container. One without a mode is readable by nobody but root: never wider than given.
 fn file_target(file: &FileTarget) -> proto::FileTarget {
     let owner = |text: &str| if text.is_empty() { OWNER_DEFAULT } else { text }.to_owned();
-    let mode = match file.mode & MODE_BITS {
-        0 => MODE_DEFAULT,
-        mode => mode,
-    };
     proto::FileTarget {
         name: file.name.clone(),
         uid: owner(&file.uid),
         gid: owner(&file.gid),
-        mode,
+        mode: file.mode & MODE_BITS,
     }
 }
 
@@ -91,12 +83,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_always_has_a_numeric_owner_and_a_readable_mode() {
+    fn a_file_has_a_numeric_owner_and_no_wider_mode_than_given() {
         let cases = [
-            (file("", "", 0), ("0", "0", 292)),
+            (file("", "", 0), ("0", "0", 0)),
             (file("1000", "2000", 0o440), ("1000", "2000", 0o440)),
             (file("", "5", 0o100_400), ("0", "5", 0o400)),
-            (file("5", "", 0o4000), ("5", "0", 292)),
+            (file("5", "", 0o4000), ("5", "0", 0)),
         ];
         for (file, (uid, gid, mode)) in cases {
             let message = file_target(&file);

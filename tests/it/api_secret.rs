@@ -201,7 +201,7 @@ fn references_to_secrets_are_checked() {
         reference(&a, "a", "db-pass"),
         reference(&a, "a", "again"),
         reference(&b, "b", "/abs/path"),
-        json!({"File": {"Name": "../x", "UID": "abc", "GID": "", "Mode": 0}, "SecretID": b, "SecretName": "b"}),
+        json!({"File": {"Name": "sub/../x", "UID": "abc", "GID": "", "Mode": 0}, "SecretID": b, "SecretName": "b"}),
     ];
     cases.push(create(&good).is(201));
     check(&client, cases);

@@ -192,7 +192,7 @@ fn service_create_refuses_what_cannot_be() {
             "--mount type=tmpfs,dst=/a --mount type=tmpfs,dst=/a redis",
             &format!("{invalid}ContainerSpec: duplicate mount point: /a"),
         ),
-        ("--env {{.Nope}} redis", &format!("{invalid}expanding env failed")),
+        ("--env A={{.Nope}} redis", &format!("{invalid}expanding env failed")),
     ] {
         let args = format!("service create -d --no-resolve-image {args}");
         let said = docker(&socket, &args).refused();

@@ -14,6 +14,7 @@ mod api_document;
 mod api_event;
 mod api_filter;
 mod api_fuzz;
+mod api_grants;
 mod api_host;
 mod api_job;
 mod api_json;

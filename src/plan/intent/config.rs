@@ -1,6 +1,6 @@
 //! Configs: create and remove.
 
-use super::payload::{check_unused, taken};
+use super::payload::{check_template, check_unused, taken};
 use super::value::{self, BAD_CONFIG_LEN};
 use crate::domain::change::{Change, Key};
 use crate::domain::config::{CONFIG_LEN_MAX, Config, ConfigSpec};
@@ -23,6 +23,7 @@ pub(super) fn create(
     let payload = payload
         .filter(|_| (1..=CONFIG_LEN_MAX).contains(&payload_len))
         .ok_or_else(|| Refusal::invalid(BAD_CONFIG_LEN))?;
+    check_template(spec.templating.as_ref(), Some(&payload))?;
     if view.config_named(&spec.name).is_some() {
         return Err(taken("config", &spec.name));
     }

@@ -3,6 +3,8 @@
 
 mod attachment;
 mod config;
+mod expansion;
+mod grants;
 mod network;
 mod node;
 mod payload;
@@ -14,7 +16,6 @@ mod service;
 pub mod service_network;
 pub mod service_spec;
 mod swarm;
-mod template;
 mod value;
 
 pub use root::{is_ready as is_root_ready, under_way as root_rotation_under_way};

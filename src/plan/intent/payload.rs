@@ -3,9 +3,31 @@
 
 use std::sync::Arc;
 
+use crate::domain::container::Driver;
+use crate::domain::intent::SealedPayload;
 use crate::domain::refusal::{Reason, Refusal};
 use crate::domain::secret::Fingerprint;
 use crate::domain::service::Service;
+
+/// The only engine that renders payloads.
+const TEMPLATES: &str = "golang";
+
+/// Refuses a payload that is to be rendered and cannot be.
+pub(super) fn check_template(
+    templating: Option<&Driver>,
+    payload: Option<&SealedPayload>,
+) -> Result<(), Refusal> {
+    let Some(driver) = templating else { return Ok(()) };
+    if driver.name != TEMPLATES {
+        let name = &driver.name;
+        let message = format!("template driver {name:?} is not known; there is {TEMPLATES:?}");
+        return Err(Refusal::invalid(message));
+    }
+    match payload.and_then(|payload| payload.fault.as_ref()) {
+        None => Ok(()),
+        Some(fault) => Err(Refusal::invalid(fault.clone())),
+    }
+}
 
 /// The refusal of a name that another one has.
 pub(super) fn taken(word: &str, name: &str) -> Refusal {

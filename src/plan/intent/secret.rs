@@ -1,6 +1,6 @@
 //! Secrets: create and remove.
 
-use super::payload::{check_unused, taken};
+use super::payload::{check_template, check_unused, taken};
 use super::value::{self, BAD_SECRET_LEN};
 use crate::domain::change::{Change, Key};
 use crate::domain::id::SecretId;
@@ -40,6 +40,7 @@ pub(super) fn create(
         return Err(too_small_or_large());
     }
     let payload = payload.ok_or_else(too_small_or_large)?;
+    check_template(spec.templating.as_ref(), Some(&payload))?;
     if view.secret_named(&spec.name).is_some() {
         return Err(taken("secret", &spec.name));
     }

@@ -30,7 +30,7 @@ pub(super) fn create(
 ) -> Result<Vec<Change>, Refusal> {
     view.require_cluster()?;
     let spec = service_network::resolve(view, spec)?;
-    service_spec::check(&spec)?;
+    service_spec::check(id, &spec)?;
     service_spec::check_references(view, id, &spec)?;
     if let Some(other) = view.service_named(&spec.name) {
         return Err(Refusal::store(
@@ -157,11 +157,11 @@ fn find_for(
     if spec.name != service.spec.name {
         // An absent name is a changed one; a malformed one is refused as such first.
         if !spec.name.is_empty() {
-            service_spec::check(&spec)?;
+            service_spec::check(id, &spec)?;
         }
         return Err(Refusal::store(Reason::Unsupported, "renaming services is not supported"));
     }
-    service_spec::check(&spec)?;
+    service_spec::check(id, &spec)?;
     service_spec::check_references(view, id, &spec)?;
     if spec.mode.name() != service.spec.mode.name() {
         return Err(Refusal::store(Reason::Unsupported, "service mode change is not allowed"));

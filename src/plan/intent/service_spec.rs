@@ -2,17 +2,15 @@
 //! restart policy, placement, references, container, mode, update, endpoint; what must exist comes
 //! last, with the view at hand.
 
-use std::collections::BTreeMap;
-
-use super::{service_network, template};
+use super::{expansion, grants, service_network};
 use crate::domain::constraint::Constraint;
-use crate::domain::container::{ConfigReference, ContainerSpec, HealthConfig};
+use crate::domain::container::{ConfigReference, ContainerSpec, HealthConfig, MountType};
 use crate::domain::endpoint::{EndpointSpec, PortConfig, PublishMode, ResolutionMode};
 use crate::domain::id::ServiceId;
 use crate::domain::image;
 use crate::domain::name::check_service_name;
 use crate::domain::refusal::{Reason, Refusal};
-use crate::domain::secret::{FileTarget, SecretReference};
+use crate::domain::secret::SecretReference;
 use crate::domain::service::{
     ModeKind, ResourceRequirements, RestartPolicy, Runtime, ServiceSpec, TaskSpec, UpdateConfig,
 };
@@ -34,16 +32,16 @@ const PORT_MAX: u32 = u16::MAX as u32;
 ///
 /// # Errors
 /// The first fault, in the Engine's words; 501 for what is not built yet.
-pub fn check(spec: &ServiceSpec) -> Result<(), Refusal> {
+pub fn check(own: ServiceId, spec: &ServiceSpec) -> Result<(), Refusal> {
     let template = &*spec.task_template;
     let container = check_conversions(spec)?;
     check_service_name(&spec.name)?;
     check_resources(template.resources.as_ref())?;
     check_restart(template.restart_policy.as_ref())?;
     check_placement(template)?;
-    check_secret_references(container)?;
-    check_config_references(container)?;
+    let grants = grants::check(container)?;
     check_credential(container)?;
+    expansion::check(own, spec, container, &grants)?;
     check_container(container)?;
     check_mode(spec)?;
     check_update(spec.update_config.as_ref())?;
@@ -105,6 +103,12 @@ fn check_conversions(spec: &ServiceSpec) -> Result<&ContainerSpec, Refusal> {
                  \"config\" for credential spec",
             ));
         }
+    }
+    if container.mounts.iter().any(|mount| mount.kind == MountType::Cluster) {
+        return Err(Refusal::front(
+            Reason::Unsupported,
+            "cluster volumes are not supported: use a mount of type volume, bind or tmpfs",
+        ));
     }
     for reference in &container.configs {
         match (&reference.file, &reference.runtime) {
@@ -185,55 +189,6 @@ fn check_placement(template: &TaskSpec) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_secret_references(container: &ContainerSpec) -> Result<(), Refusal> {
-    let mut targets: BTreeMap<&str, &str> = BTreeMap::new();
-    for reference in &container.secrets {
-        if reference.secret_id.is_empty() || reference.secret_name.is_empty() {
-            return Err(Refusal::invalid("malformed secret reference"));
-        }
-        let Some(file) = &reference.file else {
-            return Err(Refusal::invalid("malformed secret reference, no target provided"));
-        };
-        check_target("secret", &mut targets, &reference.secret_name, file)?;
-    }
-    Ok(())
-}
-
-fn check_config_references(container: &ContainerSpec) -> Result<(), Refusal> {
-    let mut targets: BTreeMap<&str, &str> = BTreeMap::new();
-    for reference in &container.configs {
-        if reference.config_id.is_empty() || reference.config_name.is_empty() {
-            return Err(Refusal::invalid("malformed config reference"));
-        }
-        // One for the runtime has no file.
-        let Some(file) = &reference.file else { continue };
-        check_target("config", &mut targets, &reference.config_name, file)?;
-    }
-    Ok(())
-}
-
-/// Checks that a file has a name, and one that no other of its kind has. `targets` are those before
-/// it, each with what becomes that file.
-fn check_target<'s>(
-    word: &str,
-    targets: &mut BTreeMap<&'s str, &'s str>,
-    name: &'s str,
-    file: &'s FileTarget,
-) -> Result<(), Refusal> {
-    let target = file.name.as_str();
-    if target.is_empty() {
-        return Err(Refusal::invalid(format!(
-            "malformed file {word} reference, invalid target file name provided"
-        )));
-    }
-    match targets.insert(target, name) {
-        None => Ok(()),
-        Some(other) => Err(Refusal::invalid(format!(
-            "{word} references '{other}' and '{name}' have a conflicting target: '{target}'"
-        ))),
-    }
-}
-
 /// A credential spec that is a config needs that config granted to the runtime.
 fn check_credential(container: &ContainerSpec) -> Result<(), Refusal> {
     let privileges = container.privileges.as_ref();
@@ -252,24 +207,6 @@ fn check_credential(container: &ContainerSpec) -> Result<(), Refusal> {
 }
 
 fn check_container(container: &ContainerSpec) -> Result<(), Refusal> {
-    for env in &container.env {
-        template::check(env).map_err(|error| {
-            Refusal::invalid(format!("expanding env failed: expanding env {env:?}: {error}"))
-        })?;
-    }
-    template::check(&container.hostname).map_err(|error| {
-        let name = &container.hostname;
-        Refusal::invalid(format!("expanding hostname failed: expanding hostname {name:?}: {error}"))
-    })?;
-    for mount in &container.mounts {
-        for text in [&mount.source, &mount.target] {
-            template::check(text).map_err(|error| {
-                Refusal::invalid(format!(
-                    "expanding mounts failed: expanding mount {text:?}: {error}"
-                ))
-            })?;
-        }
-    }
     if container.image.is_empty() {
         return Err(Refusal::invalid("ContainerSpec: image reference must be provided"));
     }
@@ -277,13 +214,6 @@ fn check_container(container: &ContainerSpec) -> Result<(), Refusal> {
         let image = &container.image;
         let message = format!("ContainerSpec: {image:?} is not a valid repository/tag");
         return Err(Refusal::invalid(message));
-    }
-    let mut targets = std::collections::BTreeSet::new();
-    for mount in &container.mounts {
-        if !targets.insert(&mount.target) {
-            let message = format!("ContainerSpec: duplicate mount point: {}", mount.target);
-            return Err(Refusal::invalid(message));
-        }
     }
     container.healthcheck.as_ref().map_or(Ok(()), check_health)
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::payload::{check_labels_only, is_same};
+use super::payload::{check_labels_only, check_template, is_same};
 use super::revision;
 use crate::domain::change::{Change, Key};
 use crate::domain::config::{CONFIG_LEN_MAX, Config};
@@ -42,6 +42,7 @@ struct Stored<'v> {
     fingerprint: &'v Fingerprint,
     revisions: &'v Revisions,
     driver: Option<&'v Driver>,
+    templating: Option<&'v Driver>,
 }
 
 impl<'v> Stored<'v> {
@@ -63,6 +64,7 @@ impl<'v> Stored<'v> {
             fingerprint: &secret.fingerprint,
             revisions: &secret.revisions,
             driver: secret.spec.driver.as_ref(),
+            templating: secret.spec.templating.as_ref(),
         }
     }
 
@@ -74,6 +76,7 @@ impl<'v> Stored<'v> {
             fingerprint: &config.fingerprint,
             revisions: &config.revisions,
             driver: None,
+            templating: config.spec.templating.as_ref(),
         }
     }
 
@@ -147,6 +150,7 @@ pub(super) fn update(
         .payload
         .filter(|_| (1..=len_max).contains(&value.payload_len))
         .ok_or_else(|| Refusal::invalid(bad_len))?;
+    check_template(stored.templating, Some(&payload))?;
     let fingerprint = payload.fingerprint;
     let (mut revisions, mut changes) = add(&stored, value.id, payload, ctx);
     changes.extend(drop_unused(view, &stored, &mut revisions, value.keep, ctx.now));

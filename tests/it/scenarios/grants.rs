@@ -43,7 +43,8 @@ impl World {
             self.entropy.fill(Stream::Other, &mut bytes);
             let fingerprint = Fingerprint(bytes);
             let id = RevisionId::make(&self.entropy);
-            let payload = Some(SealedPayload { bytes: SealedData::default(), fingerprint });
+            let payload =
+                Some(SealedPayload { bytes: SealedData::default(), fingerprint, fault: None });
             let keep = Keep::default();
             let value = NewValue { id, payload, payload_len: 1, is_supplied: false, keep };
             (Some(fingerprint), Some(value))
@@ -132,5 +133,5 @@ impl World {
 }
 
 fn sealed() -> SealedPayload {
-    SealedPayload { bytes: SealedData::default(), fingerprint: Fingerprint([0; 32]) }
+    SealedPayload { bytes: SealedData::default(), fingerprint: Fingerprint([0; 32]), fault: None }
 }

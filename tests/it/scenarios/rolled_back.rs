@@ -93,7 +93,11 @@ fn an_update_that_fails_is_paused_where_the_spec_before_cannot_be_had() {
     let (mut world, id) = world(&["failure=rollback", "order=start-first"]);
     let secret = SecretId::make(&world.entropy);
     let spec = SecretSpec { name: "pw".into(), ..Default::default() };
-    let sealed = SealedPayload { bytes: SealedData::default(), fingerprint: Fingerprint([0; 32]) };
+    let sealed = SealedPayload {
+        bytes: SealedData::default(),
+        fingerprint: Fingerprint([0; 32]),
+        fault: None,
+    };
     let payload = Some(sealed);
     submit(&mut world, Intent::CreateSecret { id: secret, spec, payload, payload_len: 1 });
     let Service { mut spec, meta, .. } = service(&world, id);
