@@ -14,7 +14,7 @@ use super::network::Attachment;
 use super::revision::Numbers;
 use super::service::{GenericResource, RegistryAuth, TaskSpec};
 use super::task_state::TaskState;
-use super::time::Timestamp;
+use super::time::{Nanoseconds, Timestamp};
 
 /// A stored task. Its spec never changes; a changed service gets new tasks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,6 +82,48 @@ pub struct Restarts {
     /// back, whatever is heard of the task later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given_up_at: Option<Timestamp>,
+    /// The newest ends of those before it, no older than [`RECENT`] at the last of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ends: Vec<End>,
+}
+
+/// How a task before this one ended by itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// When.
+    pub at: Timestamp,
+    /// The node that it failed on; absent for one that did not fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_on: Option<NodeId>,
+}
+
+/// For how long an end is remembered: 5 minutes.
+pub const RECENT: Nanoseconds = 300_000_000_000;
+
+/// The most ends that are remembered: as many as a slot has when its restarts are held back, so that
+/// they stay so.
+const ENDS_MAX: usize = 20;
+
+impl Restarts {
+    /// Notes how a task ended by itself; nothing of one that was ended.
+    pub fn note_end(&mut self, task: &Task, at: Timestamp) {
+        let failed_on = match task.status.state {
+            TaskState::Failed | TaskState::Rejected => task.node_id,
+            TaskState::Complete => None,
+            _ => return,
+        };
+        self.ends.retain(|end| end.is_recent(at));
+        self.ends.push(End { at, failed_on });
+        let surplus = self.ends.len().saturating_sub(ENDS_MAX);
+        self.ends.drain(..surplus);
+    }
+}
+
+impl End {
+    /// True while it is remembered.
+    pub fn is_recent(&self, now: Timestamp) -> bool {
+        self.at > now.plus(-RECENT)
+    }
 }
 
 /// What a task does, as last reported.

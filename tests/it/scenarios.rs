@@ -19,6 +19,7 @@ mod check;
 mod check_network;
 mod check_task;
 mod command;
+mod crash_loop;
 mod forecast;
 mod grants;
 mod heal;
@@ -47,6 +48,7 @@ scenarios! {
     constraints
     drain
     explanations
+    failing_node
     forced_update
     generic_resources
     given_up
@@ -71,6 +73,7 @@ scenarios! {
     networks_full
     networks_given
     networks_moved
+    networks_namesake
     networks_removed
     networks_virtual
     node_down

@@ -19,6 +19,13 @@ use crate::plan::{Context, Planned};
 /// period: 1 minute. A node that never reports the end must not hold up a service for ever.
 const STOP_WAIT: Nanoseconds = 60_000_000_000;
 
+/// Restarts within [`RECENT`](crate::domain::task::RECENT) that a policy's delay alone decides on.
+const BACK_OFF_AFTER: usize = 10;
+
+/// The least time between two restarts after that: 15 s. It leaves more than [`BACK_OFF_AFTER`] of them
+/// within what is remembered.
+const BACK_OFF: Nanoseconds = 15_000_000_000;
+
 /// Gives up what ended or is lost, and replaces what should be.
 pub(super) fn plan(
     view: &View,
@@ -45,8 +52,9 @@ pub(super) fn plan(
             planned.changes.push(slot::end(task, ended_at));
             let is_newest = newest == Some(task.id);
             if is_newest && is_due(task, ended_at) && has_place(view, service, slot.key) {
-                let when = When::Held(ctx.now.plus(delay(view, service, task)));
                 let restarts = next(service, task, ctx.now);
+                let held = delay(view, service, task).max(back_off(&restarts, ctx.now));
+                let when = When::Held(ctx.now.plus(held));
                 planned.changes.push(slot::make(service, slot.key, Start { when, restarts }, ctx));
             }
         }
@@ -112,6 +120,7 @@ fn next(service: &Service, task: &Task, now: Timestamp) -> Restarts {
         false => Restarts::default(),
     };
     restarts.count += 1;
+    restarts.note_end(task, now);
     restarts.given_up_at = None;
     if let (Some(_), Some(window)) = (attempts_max(&policy), window(&policy)) {
         let from = now.plus(-window);
@@ -120,6 +129,15 @@ fn next(service: &Service, task: &Task, now: Timestamp) -> Restarts {
         restarts.recent.push(now);
     }
     restarts
+}
+
+/// How much longer than its policy says the replacement is held of what ends again and again: an hour
+/// has no more than a few hundred restarts, each of which is written, and history on a node.
+fn back_off(restarts: &Restarts, now: Timestamp) -> Nanoseconds {
+    match restarts.ends.iter().filter(|end| end.is_recent(now)).count() > BACK_OFF_AFTER {
+        true => BACK_OFF,
+        false => 0,
+    }
 }
 
 fn attempts_max(policy: &RestartPolicy) -> Option<u64> {

@@ -8,14 +8,20 @@ use std::sync::Arc;
 use imbl::OrdSet;
 
 use super::filter::{self, Load, Reason};
+use super::order::Failing;
 use crate::domain::change::Change;
 use crate::domain::id::{NetworkId, NodeId, ServiceId};
 use crate::domain::network::{Attachment, Network};
 use crate::domain::task::Task;
 use crate::domain::task_state::TaskState;
+use crate::domain::time::Timestamp;
 use crate::domain::view::{Burden, View};
 use crate::plan::Context;
 use crate::plan::allocator::Pools;
+
+/// As many failures of a service's tasks on a node within [`RECENT`](crate::domain::task::RECENT) make
+/// it the last to be asked, as in Swarm.
+const FAILURES_MAX: usize = 5;
 
 /// The nodes as they are in the view, and with what this plan gives them.
 pub(super) struct Loads<'v> {
@@ -112,6 +118,22 @@ impl<'v> Loads<'v> {
                 *counts.entry(node).or_default() += 1;
             }
         }
+        counts
+    }
+
+    /// The nodes on which tasks of a service and spec failed too often of late.
+    pub(super) fn failing(&self, task: &Task, now: Timestamp) -> Failing {
+        let mut counts = Failing::new();
+        let Some(service) = task.service_id else { return counts };
+        let alike = self.view.tasks_of_service(service);
+        let alike =
+            alike.filter(|other| other.is_wanted() && other.spec_version == task.spec_version);
+        for end in alike.flat_map(|other| &other.restarts.ends).filter(|end| end.is_recent(now)) {
+            if let Some(node) = end.failed_on {
+                *counts.entry(node).or_default() += 1;
+            }
+        }
+        counts.retain(|_, count| *count >= FAILURES_MAX);
         counts
     }
 

@@ -85,7 +85,7 @@ fn place_free(
 ) {
     let Some(first) = tasks.first() else { return };
     let mut reasons = Reasons::default();
-    let mut order = Order::of(first, loads);
+    let mut order = Order::of(first, loads, ctx.now);
     for task in tasks {
         let taken = loop {
             let Some(node) = order.next(loads) else { break None };

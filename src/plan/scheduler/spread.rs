@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::load::Loads;
-use super::order::Rank;
+use super::order::{Failing, Rank, failures};
 use crate::domain::constraint::label;
 use crate::domain::id::NodeId;
 use crate::domain::node::Node;
@@ -34,6 +34,7 @@ pub(super) struct Tree<'p> {
     root: Branch,
     /// Tasks of the service, by node.
     served: BTreeMap<NodeId, usize>,
+    failing: Failing,
 }
 
 impl<'p> Tree<'p> {
@@ -41,9 +42,11 @@ impl<'p> Tree<'p> {
     pub(super) fn new(
         preferences: &'p [PlacementPreference],
         served: &BTreeMap<NodeId, usize>,
+        failing: Failing,
         loads: &Loads<'_>,
     ) -> Self {
-        let mut tree = Tree { preferences, root: Branch::default(), served: served.clone() };
+        let root = Branch::default();
+        let mut tree = Tree { preferences, root, served: served.clone(), failing };
         for node in loads.view.nodes() {
             let (of_service, tasks) =
                 (served.get(&node.id).copied().unwrap_or(0), loads.burden(node.id));
@@ -52,7 +55,8 @@ impl<'p> Tree<'p> {
                 branch.tasks += tasks;
                 branch.open += 1;
             });
-            leaf.nodes.push(Reverse((of_service, tasks, node.id)));
+            let failed = failures(&tree.failing, node.id);
+            leaf.nodes.push(Reverse((failed, of_service, tasks, node.id)));
         }
         tree
     }
@@ -62,7 +66,7 @@ impl<'p> Tree<'p> {
         let Some(node) = loads.view.node(id) else { return };
         let of_service = self.served.entry(id).or_default();
         *of_service += 1;
-        let rank = Reverse((*of_service, loads.burden(id), id));
+        let rank = Reverse((failures(&self.failing, id), *of_service, loads.burden(id), id));
         let path = path(self.preferences, node);
         self.root.descend(&path, &mut |branch| branch.open += 1).nodes.push(rank);
     }
@@ -83,7 +87,7 @@ impl<'p> Tree<'p> {
             branch.of_service += 1;
             branch.tasks += 1;
             if branch.branches.is_empty() {
-                return branch.nodes.pop().map(|Reverse((_, _, id))| id);
+                return branch.nodes.pop().map(|Reverse((.., id))| id);
             }
             let open = branch.branches.values_mut().filter(|branch| branch.open > 0);
             branch = open.min_by_key(|branch| (branch.of_service, branch.tasks))?;
