@@ -91,8 +91,19 @@ pub struct Endpoint {
     pub networks: Vec<String>,
     /// The ports of the spec; of those in the routing mesh none is left open.
     pub ports: Vec<PortConfig>,
-    /// One address on each overlay network; none in `dnsrr` mode.
+    /// One address on each overlay network. In `dnsrr` mode those that it had before, which nobody uses:
+    /// see [`Endpoint::addresses`].
     pub virtual_ips: Vec<Attachment>,
+}
+
+impl Endpoint {
+    /// The addresses at which the service is reached; none in `dnsrr` mode.
+    pub fn addresses(&self) -> &[Attachment] {
+        match self.spec.as_ref().map(|spec| spec.mode) {
+            Some(ResolutionMode::DnsRoundRobin) => &[],
+            _ => &self.virtual_ips,
+        }
+    }
 }
 
 /// A wish to be attached to a network.

@@ -122,7 +122,7 @@ impl<'a> ServiceAnswer<'a> {
             endpoint: Endpoint {
                 spec: wish,
                 ports: ports.map_or(&[], Vec::as_slice),
-                virtual_ips: given.map_or(&[], |endpoint| &endpoint.virtual_ips),
+                virtual_ips: given.map_or(&[], |endpoint| endpoint.addresses()),
             },
             update_status: service.update_status.as_ref(),
             service_status: None,

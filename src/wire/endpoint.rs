@@ -18,7 +18,7 @@ pub(super) fn endpoint(
     }
     let own = given.filter(|given| given.spec.as_ref() == spec).map(|given| &given.ports);
     let ports = own.or(spec.map(|spec| &spec.ports)).map_or(&[][..], Vec::as_slice);
-    let places = given.map_or(&[][..], |given| &given.virtual_ips);
+    let places = given.map_or(&[][..], |given| given.addresses());
     let virtual_ips = places.iter().filter_map(|place| {
         let addr = place.address?.to_string();
         Some(proto::endpoint::VirtualIp { network_id: place.network.to_string(), addr })

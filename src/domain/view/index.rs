@@ -10,6 +10,8 @@ use crate::domain::id::{ConfigId, NetworkId, NodeId, SecretId};
 use crate::domain::name::NameKey;
 use crate::domain::network::Attachment;
 use crate::domain::service::{Service, ServiceSpec};
+use crate::domain::task::Task;
+use crate::domain::task_state::TaskState;
 
 impl View {
     pub(super) fn replace(&mut self, old: Option<&Object>, new: Option<&Object>) {
@@ -132,6 +134,9 @@ impl View {
                 if let Some(node) = task.node_id {
                     self.starved_tasks.remove(&(node, task.id));
                     self.node_tasks.remove(&(node, task.id));
+                    for network in networks_of_task(task) {
+                        self.network_tasks.remove(&(network, node, task.id));
+                    }
                 }
             }
             Object::Secret(secret) => {
@@ -196,6 +201,9 @@ impl View {
                         self.starved_tasks.insert((node, task.id));
                     }
                     self.node_tasks.insert((node, task.id));
+                    for network in networks_of_task(task) {
+                        self.network_tasks.insert((network, node, task.id));
+                    }
                 }
                 self.tasks.insert(task.id, task.clone());
             }
@@ -243,6 +251,13 @@ fn configs_of(spec: &ServiceSpec) -> impl Iterator<Item = ConfigId> + '_ {
 
 fn networks_of(spec: &ServiceSpec) -> impl Iterator<Item = NetworkId> + '_ {
     spec.task_template.networks.iter().filter_map(|network| network.target.parse().ok())
+}
+
+/// The overlay networks that the node of a task has for it.
+fn networks_of_task(task: &Task) -> impl Iterator<Item = NetworkId> + '_ {
+    let is_sent = task.status.state >= TaskState::Assigned;
+    let with_address = task.networks.iter().filter(move |place| is_sent && place.address.is_some());
+    with_address.map(|place| place.network)
 }
 
 /// The published ports that a service wishes for, and those that it has.

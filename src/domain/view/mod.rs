@@ -67,6 +67,8 @@ pub struct Tables {
     /// Wanted tasks that have no confirmed node yet, which allocator and scheduler work on.
     waiting_tasks: OrdSet<TaskId>,
     network_services: OrdSet<(NetworkId, ServiceId)>,
+    /// Tasks that have a node, by the overlay networks that it has for them, until they are deleted.
+    network_tasks: OrdSet<(NetworkId, NodeId, TaskId)>,
     /// The network of the routing mesh.
     ingress: Option<NetworkId>,
     /// Networks whose users removed them.
@@ -350,6 +352,31 @@ impl View {
         let node = task.node_id.and_then(|id| self.node(id));
         let own = node.map_or(&[][..], |node| &node.attachments);
         !with_address.all(|place| own.iter().any(|own| own.network == place.network))
+            || self.network_in_the_way(task).is_some()
+    }
+
+    /// The network that a task has to wait for: one that was removed and is on the task's node still,
+    /// under the name of one that the task needs. An engine has one network of a name, and does not
+    /// notice that it has another one than it was told.
+    pub fn network_in_the_way(&self, task: &Task) -> Option<&Arc<Network>> {
+        let node = task.node_id?;
+        self.removed_networks().find(|removed| {
+            let is_namesake = |id: NetworkId| {
+                let network = self.network(id).filter(|network| network.id != removed.id);
+                network.is_some_and(|network| network.spec.name == removed.spec.name)
+            };
+            let with_address = task.networks.iter().filter(|place| place.address.is_some());
+            with_address.map(|place| place.network).any(is_namesake)
+                && self.tasks_of_network(removed.id).any(|other| other.node_id == Some(node))
+        })
+    }
+
+    /// The tasks that have a node and are on an overlay network, those that have ended among them.
+    pub fn tasks_of_network(&self, id: NetworkId) -> impl Iterator<Item = &Arc<Task>> {
+        self.network_tasks
+            .range((id, NodeId::LOWEST, TaskId::LOWEST)..)
+            .take_while(move |(network, ..)| *network == id)
+            .filter_map(|(.., task)| self.tasks.get(task))
     }
 
     /// Nodes that lack an address: those whose tasks say so, and those that have none on the network

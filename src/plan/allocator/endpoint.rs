@@ -45,10 +45,13 @@ fn give_virtual_ips<'v>(
     pools: &mut Pools<'v>,
 ) -> Result<Vec<Attachment>, String> {
     let mode = service.spec.endpoint_spec.as_ref().map_or_else(Default::default, |wish| wish.mode);
-    if mode == ResolutionMode::DnsRoundRobin {
-        return Ok(Vec::new());
-    }
     let before = service.endpoint.as_ref().map_or(&[][..], |before| &before.virtual_ips);
+    if mode == ResolutionMode::DnsRoundRobin {
+        // Engines go on resolving its name to the address that it had: nobody else may get it.
+        let is_kept =
+            |place: &&Attachment| networks.iter().any(|network| network.id == place.network);
+        return Ok(before.iter().filter(is_kept).copied().collect());
+    }
     let mut given: Vec<Attachment> = Vec::with_capacity(networks.len());
     let mut fresh = Vec::new();
     for network in networks {

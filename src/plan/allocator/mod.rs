@@ -14,7 +14,9 @@
 //! and tasks are looked at again at every step, nodes when an address becomes free.
 //!
 //! A network that is removed while tasks on it are still stopping is kept out of sight until the
-//! last of its addresses is free.
+//! last of its addresses is free, and its last task is deleted. One that is made meanwhile under its name
+//! gets the same subnets: an engine that has the one still does not notice the name, but the subnet, and
+//! tries again. Tasks of the new one wait until the old one is gone from their node.
 
 mod attachment;
 mod endpoint;
@@ -38,6 +40,7 @@ use super::Planned;
 use crate::domain::change::{Change, Key};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::id::{NodeId, ServiceId};
+use crate::domain::network::Network;
 use crate::domain::service::Service;
 use crate::domain::view::View;
 
@@ -47,7 +50,10 @@ pub const PENDING_MESSAGE: &str = "pending task scheduling";
 /// What services and tasks that wait are given, and these nodes as far as they need it.
 pub fn plan(view: &View, nodes: &BTreeSet<NodeId>) -> Planned {
     let mut planned = Planned::default();
-    for network in view.removed_networks().filter(|network| !view.has_addresses(network.id)) {
+    let is_free = |network: &&Arc<Network>| {
+        !view.has_addresses(network.id) && view.tasks_of_network(network.id).next().is_none()
+    };
+    for network in view.removed_networks().filter(is_free) {
         planned.changes.push(Change::Remove(Key::Network(network.id)));
     }
     let mut pools = Pools::of(view);

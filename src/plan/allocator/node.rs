@@ -43,7 +43,7 @@ pub(super) fn plan(node: &Arc<Node>, pools: &mut Pools<'_>, planned: &mut Planne
         planned.changes.push(Node { attachments, ..Node::clone(node) }.into());
     }
     for task in view.tasks_of_node(node.id) {
-        planned.changes.extend(explain(task, &missing));
+        planned.changes.extend(explain(view, task, &missing));
     }
 }
 
@@ -58,15 +58,22 @@ fn needed(view: &View, node: &Node) -> BTreeSet<NetworkId> {
     needed
 }
 
-/// Says on a task that its node has no address; nothing when it says so already, or when it is with
+/// Says on a task that its node has no address, or what is in its way there; nothing when it says so already, or when it is with
 /// its node.
-fn explain(task: &Arc<Task>, missing: &[(NetworkId, String)]) -> Option<Change> {
+fn explain(view: &View, task: &Arc<Task>, missing: &[(NetworkId, String)]) -> Option<Change> {
     if task.status.state != TaskState::Assigned || task.networks.is_empty() {
         return None;
     }
     let lacks = |place: &Attachment| missing.iter().find(|(network, _)| *network == place.network);
     let err = task.networks.iter().find_map(lacks);
-    let err = err.map_or(String::new(), |(_, why)| format!("its node waits for an address: {why}"));
+    let err = match (err, view.network_in_the_way(task)) {
+        (Some((_, why)), _) => format!("its node waits for an address: {why}"),
+        (None, Some(removed)) => {
+            let name = &removed.spec.name;
+            format!("its node has tasks on an earlier network {name} still, which has to go first")
+        }
+        (None, None) => String::new(),
+    };
     if task.status.err == err {
         return None;
     }

@@ -64,7 +64,13 @@ fn give_subnets(
         subnets.push(with_gateway(config, subnet));
     }
     if subnets.iter().all(|config| config.subnet_v4().is_none()) {
-        let subnet = taken.find_free(cluster)?;
+        let subnet = match taken.of_namesake(view, spec) {
+            Some(subnet) => subnet,
+            None => {
+                view.removed_networks().for_each(|network| taken.add_all(network));
+                taken.find_free(cluster)?
+            }
+        };
         subnets.insert(0, with_gateway(&IpamConfig::default(), subnet));
     }
     Ok(subnets)
@@ -82,18 +88,31 @@ fn with_gateway(config: &IpamConfig, subnet: Cidr) -> IpamConfig {
     given
 }
 
-/// Subnets that are given out, by their first address; none overlaps with another.
+/// Subnets that networks have, by their first address; none overlaps with another. Those of networks that
+/// are removed may be had again: a node that has one still refuses the other until it is gone.
 struct Taken<'v>(BTreeMap<Ipv4Addr, (Cidr, &'v str)>);
 
 impl<'v> Taken<'v> {
     fn of(view: &'v View) -> Taken<'v> {
         let mut taken = Taken(BTreeMap::new());
-        for network in view.networks() {
-            for subnet in network.subnets.iter().filter_map(IpamConfig::subnet_v4) {
-                taken.add(subnet, &network.spec.name);
-            }
+        for network in view.networks().filter(|network| !network.is_removed) {
+            taken.add_all(network);
         }
         taken
+    }
+
+    fn add_all(&mut self, network: &'v Network) {
+        for subnet in network.subnets.iter().filter_map(IpamConfig::subnet_v4) {
+            self.add(subnet, &network.spec.name);
+        }
+    }
+
+    /// The subnet of a removed network that nodes may have still under the same name.
+    fn of_namesake(&self, view: &View, spec: &NetworkSpec) -> Option<Cidr> {
+        let mut removed = view.removed_networks();
+        let namesake = removed.find(|removed| removed.spec.name == spec.name)?;
+        let mut subnets = namesake.subnets.iter().filter_map(IpamConfig::subnet_v4);
+        subnets.find(|subnet| self.overlap(*subnet).is_none())
     }
 
     fn add(&mut self, subnet: Cidr, name: &'v str) {

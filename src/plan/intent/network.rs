@@ -1,6 +1,7 @@
 //! Networks of the swarm: create, remove.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::domain::address::Cidr;
 use crate::domain::change::{Change, Key, Object};
@@ -48,11 +49,21 @@ pub(super) fn remove(view: &View, id: NetworkId) -> Result<Vec<Change>, Refusal>
     let network = view.network(id).filter(|network| network.is_shown());
     let network = network.ok_or_else(|| Refusal::not_found("network", id.as_str()))?;
     check_unused(view, network)?;
-    if !view.has_addresses(id) {
-        return Ok(vec![Change::Remove(Key::Network(id))]);
-    }
-    // Tasks that are stopping, and nodes, need it until they have let go of it.
-    Ok(vec![Network { is_removed: true, ..Network::clone(network) }.into()])
+    // What has ended keeps the network on its node for as long as its container is there to be looked at.
+    let (over, stopping): (Vec<&Arc<Task>>, Vec<&Arc<Task>>) =
+        view.tasks_of_network(id).partition(|task| !task.is_wanted() && is_over(task));
+    let mut changes: Vec<Change> =
+        over.into_iter().map(|task| Change::Remove(Key::Task(task.id))).collect();
+    changes.push(match view.has_addresses(id) || !stopping.is_empty() {
+        false => Change::Remove(Key::Network(id)),
+        // Tasks that are stopping, and nodes, need it until they have let go of it.
+        true => Network { is_removed: true, ..Network::clone(network) }.into(),
+    });
+    Ok(changes)
+}
+
+fn is_over(task: &Task) -> bool {
+    task.status.state.is_terminal()
 }
 
 fn check_unused(view: &View, network: &Network) -> Result<(), Refusal> {

@@ -123,7 +123,8 @@ fn subnets(view: &View) -> Vec<String> {
         if of_it.len() != network.vnis.len() || !network.vnis.iter().all(|vni| vnis.insert(*vni)) {
             found.push(format!("{name} does not have VXLAN numbers of its own"));
         }
-        for subnet in of_it {
+        // A node that has a removed one still takes no other with its subnet.
+        for subnet in of_it.into_iter().filter(|_| !network.is_removed) {
             if taken.iter().any(|o| o.contains(subnet.first()) || subnet.contains(o.first())) {
                 found.push(format!("{name} shares {subnet}"));
             }
@@ -150,6 +151,23 @@ fn ports(view: &View) -> Vec<String> {
     found
 }
 
+/// True when other tasks on a task's node have a network of the same name as one of its own.
+fn has_namesakes(view: &View, task: &Task) -> bool {
+    let networks = |task: &Task| {
+        let with_address = task.networks.iter().filter(|place| place.address.is_some());
+        let known = with_address.filter_map(|place| view.network(place.network).cloned());
+        known.collect::<Vec<_>>()
+    };
+    let own = networks(task);
+    let mut others = task.node_id.into_iter().flat_map(|node| view.tasks_of_node(node));
+    others.any(|other| {
+        other.status.state >= TaskState::Assigned
+            && networks(other).iter().any(|network| {
+                own.iter().any(|own| own.id != network.id && own.spec.name == network.spec.name)
+            })
+    })
+}
+
 fn task_fault(view: &View, task: &Task) -> Option<String> {
     let wrong = |what: &str| Some(format!("{}: {what}", task.name()));
     if task.status.state < TaskState::Pending || !task.is_live() {
@@ -160,11 +178,14 @@ fn task_fault(view: &View, task: &Task) -> Option<String> {
         return wrong("not on all its networks");
     }
     if view.is_held_back(task) {
-        let is_said = task.status.err.starts_with("its node waits");
+        let is_said = task.status.err.starts_with("its node ");
         return if is_said { None } else { wrong("it is held back and nobody says so") };
     }
     if task.status.state < TaskState::Assigned {
         return None;
+    }
+    if has_namesakes(view, task) {
+        return wrong("its node has another network under a name of its networks");
     }
     let node = task.node_id.and_then(|id| view.node(id))?;
     let mut with_address = task.networks.iter().filter(|place| place.address.is_some());
