@@ -52,7 +52,7 @@ impl Bench {
         let dir = std::env::temp_dir().join(format!("purser-bench-{}", std::process::id()));
         let config = store::Config { data_dir: dir.clone() };
         let providers = Arc::new(Providers::of_key([7; 32]));
-        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+        let (clock, entropy) = (Arc::new(SystemClock::default()), Arc::new(SystemEntropy));
         let stop = CancellationToken::new();
         let opened = runtime.block_on(store::open(&config, providers.into(), clock, entropy, stop));
         let (store, _) = opened.expect("a store");

@@ -58,7 +58,7 @@ impl Cores {
         policy: Policy,
         stop: CancellationToken,
     ) -> anyhow::Result<Arc<Cores>> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let store_stop = CancellationToken::new();
         let placeholder = Store::locked(&*entropy);

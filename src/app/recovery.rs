@@ -72,7 +72,7 @@ pub fn unpack(
     runtime.block_on(async {
         let stop = CancellationToken::new();
         let config = store::Config { data_dir: dir.to_owned() };
-        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+        let (clock, entropy) = (Arc::new(SystemClock::default()), Arc::new(SystemEntropy));
         let opened = store::open(&config, unlock, clock, entropy, stop.clone()).await;
         let (store, writer) = opened.context("the store in the backup cannot be opened")?;
         let looked = look(&store, is_kept, moved, header.made_at).await;
@@ -135,7 +135,7 @@ pub fn look_at(dir: &Path, providers: Arc<Providers>) -> anyhow::Result<Option<(
     runtime.block_on(async {
         let stop = CancellationToken::new();
         let config = store::Config { data_dir: dir.to_owned() };
-        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+        let (clock, entropy) = (Arc::new(SystemClock::default()), Arc::new(SystemEntropy));
         let (store, writer) =
             store::open(&config, providers.into(), clock, entropy, stop.clone()).await?;
         let found = (store.id().to_owned(), store.view().version().index);

@@ -14,6 +14,9 @@ pub type Nanoseconds = i64;
 pub trait Clock: Send + Sync {
     /// The present moment.
     fn now(&self) -> Timestamp;
+
+    /// Tells it of a moment that has been: a store was last written then.
+    fn resume(&self, _last: Timestamp) {}
 }
 
 /// A moment in UTC with nanoseconds. Its text is RFC 3339 with up to nine fractional digits,

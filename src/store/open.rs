@@ -140,6 +140,10 @@ pub async fn open(
     let (keyring, better) = open_keyring(&store_id, &rows, &providers, &salt, typed)?;
     let keyring = Arc::new(keyring);
     let (view, rows, ends) = load(&mut connection, &keyring).await?;
+    // What comes now came after what is stored, even if the clock was put back in between.
+    if let Some(last) = view.objects().map(|object| object.meta().updated_at).max() {
+        clock.resume(last);
+    }
     let rows = Arc::new(RwLock::new(rows));
     let database = Database::new(connection);
     let log = Sqlite::new(database.clone(), store_id, view.version().index);

@@ -312,7 +312,7 @@ impl Hands {
     }
 
     fn status(&self, state: TaskState) -> TaskStatus {
-        let now = purser::app::SystemClock;
+        let now = purser::app::SystemClock::default();
         let now = purser::domain::time::Clock::now(&now).unix_seconds();
         let timestamp = prost_types::Timestamp { seconds: now + self.clock_off, nanos: 0 };
         TaskStatus {
