@@ -149,7 +149,33 @@ pub struct Record {
     pub value: String,
 }
 
+/// Most bytes of a text in a record: more than any name that an object can have, and enough to say why
+/// something was refused. Who may do nothing can have as many recorded as the limits of the API let it.
+const TEXT_LEN_MAX: usize = 512;
+
+/// A text within a bound, cut where a character begins.
+pub fn cut(text: String, len_max: usize) -> String {
+    if text.len() <= len_max {
+        return text;
+    }
+    let mark = "…";
+    let end = text.floor_char_boundary(len_max.saturating_sub(mark.len()));
+    text[..end].to_owned() + mark
+}
+
 impl Record {
+    /// The same with each text within its bound.
+    pub fn bounded(self) -> Record {
+        let cut = |text| cut(text, TEXT_LEN_MAX);
+        Record {
+            actor: cut(self.actor),
+            source: cut(self.source),
+            name: cut(self.name),
+            detail: cut(self.detail),
+            ..self
+        }
+    }
+
     /// True for a record about this object, by its id, the beginning of it, or its name.
     pub fn is_about(&self, object: &str) -> bool {
         !object.is_empty() && (self.name == object || self.id.starts_with(object))

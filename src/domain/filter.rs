@@ -17,7 +17,7 @@ impl Filters {
     /// # Errors
     /// Anything else: `invalid filter`.
     pub fn parse(text: Option<&str>) -> Result<Filters, Refusal> {
-        let Some(text) = text.filter(|text| !text.is_empty()) else {
+        let Some(text) = text.filter(|text| !text.is_empty() && text.trim() != "null") else {
             return Ok(Filters::default());
         };
         let invalid = || Refusal::front(Reason::Invalid, "invalid filter");
@@ -32,10 +32,12 @@ impl Filters {
                     }
                 }
                 Value::Object(values) => {
+                    // The value counts as given whatever is said of it.
                     for (value, on) in values {
-                        if on.as_bool().ok_or_else(invalid)? {
-                            texts.push(value);
+                        if !on.is_boolean() {
+                            return Err(invalid());
                         }
+                        texts.push(value);
                     }
                 }
                 Value::Null => {}
@@ -112,9 +114,10 @@ mod tests {
     #[test]
     fn both_encodings_mean_the_same() {
         let array = Filters::parse(Some(r#"{"name":["a","b"]}"#));
-        let map = Filters::parse(Some(r#"{"name":{"a":true,"b":true,"c":false}}"#));
+        let map = Filters::parse(Some(r#"{"name":{"a":true,"b":false}}"#));
         assert_eq!(array, map);
         assert_eq!(Filters::parse(Some("")), Ok(Filters::default()));
+        assert_eq!(Filters::parse(Some("null")), Ok(Filters::default()));
         assert_eq!(Filters::parse(None), Ok(Filters::default()));
         for bad in ["x", "[]", r#"{"name":"a"}"#, r#"{"name":[1]}"#, r#"{"name":{"a":1}}"#] {
             let refusal = Filters::parse(Some(bad)).expect_err(bad);

@@ -7,6 +7,7 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::domain::audit::cut;
 use crate::domain::refusal::{Layer, Reason, Refusal};
 
 /// A request that failed.
@@ -20,6 +21,9 @@ pub(super) struct ErrorResponse {
     #[schema(example = "secret x not found")]
     pub message: String,
 }
+
+/// Most bytes of a message: what is repeated of a request is no longer than a person reads.
+const MESSAGE_LEN_MAX: usize = 8192;
 
 /// Why a request failed, for the audit.
 #[derive(Debug, Clone)]
@@ -58,6 +62,7 @@ impl IntoResponse for Failure {
             Layer::Front => message,
             Layer::Store => format!("rpc error: code = {} desc = {message}", code(reason)),
         };
+        let message = cut(message, MESSAGE_LEN_MAX);
         let mut response = json(status(reason), &ErrorResponse { message: message.clone() });
         response.extensions_mut().insert(Why { message, is_denied: reason == Reason::Forbidden });
         response

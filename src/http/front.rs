@@ -15,6 +15,7 @@ use super::client::Client;
 use super::context::{API_MAX, API_MIN, Api, ApiVersion};
 use super::error::{Failure, Why, empty, json, too_many};
 use super::limits::{Limits, Telling};
+use super::origin;
 use super::passthrough;
 use super::query::Query;
 use crate::domain::actor::{Actor, Caller};
@@ -45,6 +46,11 @@ impl Front {
         request.extensions_mut().insert(caller.clone());
         let (method, uri) = (request.method().clone(), request.uri().clone());
         async move {
+            if let Err(failure) = origin::check(&caller, request.headers()) {
+                let mut response = failure.into_response();
+                self.add_headers(&mut response);
+                return response;
+            }
             if self.limits.is_barred(caller.identity(), Instant::now()) {
                 let mut response = too_many("too many requests of this client were denied", 60);
                 self.add_headers(&mut response);

@@ -34,6 +34,7 @@ mod logs;
 mod names;
 mod network;
 mod node;
+mod origin;
 mod passthrough;
 mod query;
 mod revision;

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::client::Client;
 use super::context::{Access, Api, ApiVersion, check_meant};
+use super::decode;
 use super::error::{Failure, json};
 use crate::domain::actor::{Actor, Caller};
 use crate::domain::audit::{Note, Outcome};
@@ -21,6 +22,10 @@ pub(super) async fn fallback(api: &Api, request: Request<Body>) -> Response<Body
     if let Err(failure) = check_meant(&Actor::Client(caller.clone())) {
         return failure.into_response();
     }
+    let request = match check_volume(request).await {
+        Ok(request) => request,
+        Err(failure) => return failure.into_response(),
+    };
     match &api.engine {
         Some(_) => pass(api, request).await.unwrap_or_else(Failure::into_response),
         None => match Access::new(api, caller).check_at_all(Verb::Use, Right::Engine) {
@@ -30,11 +35,40 @@ pub(super) async fn fallback(api: &Api, request: Request<Body>) -> Response<Body
     }
 }
 
+/// What is said of volumes that the cluster itself would have to keep.
+const NO_CLUSTER_VOLUMES: &str =
+    "cluster volumes are not supported: use a volume of a driver that each node has";
+
+/// Refuses a request for a cluster volume, which an engine would refuse with the advice to ask a manager;
+/// answers any other as it came.
+async fn check_volume(request: Request<Body>) -> Result<Request<Body>, Failure> {
+    let path = request.uri().path();
+    if request.method() == Method::PUT && path.starts_with("/volumes/") {
+        return Err(Failure::unsupported(NO_CLUSTER_VOLUMES));
+    }
+    if request.method() != Method::POST || path != "/volumes/create" {
+        return Ok(request);
+    }
+    let (parts, body) = request.into_parts();
+    let bytes = decode::read(body).await?;
+    let asked: Option<serde_json::Map<String, serde_json::Value>> =
+        serde_json::from_slice(&bytes).ok();
+    let is_cluster = |(key, value): (&String, &serde_json::Value)| {
+        key.eq_ignore_ascii_case("ClusterVolumeSpec") && !value.is_null()
+    };
+    match asked.is_some_and(|asked| asked.iter().any(is_cluster)) {
+        true => Err(Failure::unsupported(NO_CLUSTER_VOLUMES)),
+        false => Ok(Request::from_parts(parts, Body::from(bytes))),
+    }
+}
+
 /// Passes a request on to the engine, with its version prefix lowered to what the engine speaks.
 pub(super) async fn pass(api: &Api, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
     let engine = api.engine.as_ref().ok_or_else(Failure::no_route)?;
     let caller: Caller = request.extensions().get().cloned().unwrap_or_default();
-    let is_look = matches!(*request.method(), Method::GET | Method::HEAD);
+    // Over a web socket, input goes to the container as well.
+    let is_look = matches!(*request.method(), Method::GET | Method::HEAD)
+        && !request.headers().contains_key(header::UPGRADE);
     let asked = format!("{} {}", request.method(), request.uri().path());
     admit(api, caller, is_look, asked).await?;
     if engine.api_version().is_none() {

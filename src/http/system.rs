@@ -32,7 +32,10 @@ pub(super) async fn ping(State(api): State<Api>) -> Response<Body> {
     responses((status = 200)))]
 pub(super) async fn ping_head(State(api): State<Api>) -> Response<Body> {
     let mut response = empty(StatusCode::OK);
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    headers.insert(header::CONTENT_TYPE, plain);
     ping_headers(&api, &mut response);
     response
 }
@@ -108,7 +111,13 @@ pub(super) async fn info(State(api): State<Api>, access: Access) -> Response<Bod
         _ => None,
     };
     let mut answer = engine.unwrap_or_else(|| without_engine(&api));
-    let (swarm, warnings) = swarm(&api);
+    let (mut swarm, warnings) = swarm(&api);
+    // Its spec has options of drivers, which may be tokens.
+    if access.check_at_all(Verb::Read, Right::Swarm).is_err()
+        && let Some(fields) = swarm.as_object_mut()
+    {
+        fields.remove("Cluster");
+    }
     if let Some(fields) = answer.as_object_mut() {
         fields.insert("Swarm".into(), swarm);
         if !warnings.is_empty() {

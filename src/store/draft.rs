@@ -263,7 +263,7 @@ impl Decider {
     /// Puts a record behind the last one.
     pub(super) fn record(&mut self, record: Record) {
         let before = self.chain;
-        let line = self.chain.push(record);
+        let line = self.chain.push(record.bounded());
         let (lines, _) = self.draft.audit.get_or_insert_with(|| (Vec::new(), before));
         self.draft.bytes += line.len() + 1;
         lines.extend_from_slice(&line);
