@@ -198,7 +198,7 @@ impl Bench {
             let hostname = format!("node-{number}");
             let description = Box::new(NodeDescription { hostname, ..Default::default() });
             let addr = "10.0.0.1".to_owned();
-            bench.submit(Intent::RegisterNode { id, description, addr });
+            bench.submit(Intent::RegisterNode { id, description, addr, is_fresh: true });
         }
         bench.settle();
         bench

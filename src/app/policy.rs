@@ -1,4 +1,4 @@
-//! The policy's file: read at the start, and whenever it changes. A policy is taken whole or not at
+//! The policy's file: read at the start, whenever it changes, and when a signal (SIGHUP) asks for it. A policy is taken whole or not at
 //! all; with one that has a fault, the one before goes on.
 
 use std::path::Path;
@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
 use super::core::Cores;
+use crate::http::Hangups;
 use crate::manager::Policy;
 
 /// How often the file is looked at.
@@ -39,13 +40,15 @@ pub(super) fn look(path: &Path) -> Look {
 
 /// Follows the file, which looked like `known` before it was read, until `stop`.
 pub(super) async fn follow(path: &Path, mut known: Look, cores: &Cores, stop: CancellationToken) {
+    let mut hangups = Hangups::listen();
     loop {
-        tokio::select! {
+        let is_asked = tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
+            () = tokio::time::sleep(LOOK_EVERY) => false,
+            () = hangups.next() => true,
+        };
         let now = look(path);
-        if now == known {
+        if now == known && !is_asked {
             continue;
         }
         known = now;

@@ -57,10 +57,20 @@ impl Flags {
     /// # Errors
     /// Both a host and a context are given, there is no such context, or it cannot be reached from here.
     pub(super) fn endpoint(&self) -> anyhow::Result<Endpoint> {
+        let chosen = self.chosen()?;
+        chosen.map_or_else(|| Endpoint::parse("unix:///var/run/docker.sock", None), Ok)
+    }
+
+    /// The same, if flags, the environment or a context choose one; `None` for the one that docker talks to
+    /// when nothing is said.
+    ///
+    /// # Errors
+    /// As [`Flags::endpoint`].
+    pub(super) fn chosen(&self) -> anyhow::Result<Option<Endpoint>> {
         self.resolve(&|name| std::env::var(name).ok().filter(|text| !text.is_empty()))
     }
 
-    fn resolve(&self, env: Env<'_>) -> anyhow::Result<Endpoint> {
+    fn resolve(&self, env: Env<'_>) -> anyhow::Result<Option<Endpoint>> {
         if self.host.is_some() && self.context.is_some() {
             bail!("conflicting options: cannot specify both --host and --context");
         }
@@ -77,11 +87,11 @@ impl Flags {
         };
         let context = if host.is_some() { None } else { context()? };
         match context.filter(|name| name != DEFAULT) {
-            Some(name) => of_context(&config, &name),
+            Some(name) => of_context(&config, &name).map(Some),
             None => {
                 let host = host.or_else(|| env("DOCKER_HOST"));
-                let host = host.unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
-                Endpoint::parse(&host, self.tls_files(&config, env).as_ref())
+                let tls = self.tls_files(&config, env);
+                host.map(|host| Endpoint::parse(&host, tls.as_ref())).transpose()
             }
         }
     }
@@ -155,7 +165,10 @@ mod tests {
             let found = env.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        let endpoint = flags.resolve(&env).map(|endpoint| endpoint.to_string());
+        let endpoint = flags.resolve(&env).map(|endpoint| match endpoint {
+            Some(endpoint) => endpoint.to_string(),
+            None => "/var/run/docker.sock".to_owned(),
+        });
         std::fs::remove_dir_all(dir).expect("it was there");
         endpoint.map_err(|error| format!("{error:#}"))
     }

@@ -6,6 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::App;
 use crate::config::{Config, Options};
+use crate::http::Hangups;
 use crate::seal::unlock::{Provider, Providers, UnlockError};
 
 /// Options of `serve`.
@@ -92,9 +93,16 @@ pub(super) async fn until_stopped(config: &Config, app: App, mut stop: Stop) -> 
         "ready"
     );
     notify(&[sd_notify::NotifyState::Ready]);
-    let failed = tokio::select! {
-        () = stop.wait() => false,
-        () = app.store_failed() => true,
+    let mut hangups = Hangups::listen();
+    let failed = loop {
+        tokio::select! {
+            () = stop.wait() => break false,
+            () = app.store_failed() => break true,
+            () = hangups.next() => tracing::info!(
+                "asked to read files again: policy and certificates are; settings take effect at the \
+                 next start"
+            ),
+        }
     };
     notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("stopping");
@@ -118,6 +126,8 @@ pub(super) struct Stop {
 
 impl Stop {
     pub(super) fn listen() -> anyhow::Result<Stop> {
+        // From here on it ends nothing, whoever listens.
+        drop(Hangups::listen());
         let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
         Ok(Stop { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
     }

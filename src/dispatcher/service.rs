@@ -103,6 +103,7 @@ impl Dispatcher for Calls {
         let peer = Peer::of(&request)?.clone();
         let node = peer.member(&view)?;
         let message = request.into_inner();
+        let is_fresh = message.session_id.is_empty();
         let offered = message.session_id.parse().ok();
         let period = self.manager.heartbeat_period();
         let session =
@@ -113,6 +114,8 @@ impl Dispatcher for Calls {
             id: node,
             description: Box::new(description.unwrap_or_default()),
             addr: ip.to_string(),
+            // An agent that has been in a session names it.
+            is_fresh,
         };
         if let Err(refusal) = self.manager.submit(Actor::Node(node), register).await {
             self.manager.sessions().end(node, session.id);

@@ -203,6 +203,8 @@ pub enum Intent {
         description: Box<NodeDescription>,
         /// Where it was seen.
         addr: String,
+        /// Its engine was started since its last session.
+        is_fresh: bool,
     },
     /// The manager: these nodes are no longer heard of.
     LoseNodes {

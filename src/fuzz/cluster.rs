@@ -95,7 +95,7 @@ pub fn protobuf(data: &[u8]) {
             let mut world = World::new();
             let (id, addr) = (node().id, "10.0.0.9".to_owned());
             let description = Box::new(description);
-            assert!(world.submit(Intent::RegisterNode { id, description, addr }));
+            assert!(world.submit(Intent::RegisterNode { id, description, addr, is_fresh: true }));
             world.settle();
             wire::node::node(world.view.node(id).expect("it registered"), &world.view);
         }

@@ -1,12 +1,15 @@
 //! Request bodies, by the Engine's rules: keys in any case, null as absent, unknown keys ignored,
 //! one value only.
 
-use axum::body::Body;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::http::{HeaderMap, Request, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::error::Failure;
 use crate::domain::json::PLAIN_MARK;
@@ -16,6 +19,19 @@ use crate::domain::refusal::{Reason, Refusal};
 /// service's spec is far below.
 pub(super) const BODY_LEN_MAX: usize = 8 * 1024 * 1024;
 
+/// A body up to here is taken apart where it was read.
+const SMALL_LEN_MAX: usize = 64 * 1024;
+
+/// Larger bodies that are taken apart at once; what that takes in memory is several times the body.
+const LARGE_MAX: usize = 2;
+static LARGE: Semaphore = Semaphore::const_new(LARGE_MAX);
+
+/// How long a body may take: the largest over a slow line.
+const BODY_TIME: Duration = Duration::from_secs(60);
+
+/// The most values in one body; the largest spec that the Engine takes has some ten thousand.
+const VALUES_MAX: usize = 200_000;
+
 /// The largest object that the Engine takes, in bytes.
 const OBJECT_LEN_MAX: usize = 4 * 1024 * 1024;
 
@@ -23,23 +39,78 @@ const OBJECT_LEN_MAX: usize = 4 * 1024 * 1024;
 ///
 /// # Errors
 /// It is too large, of another type, not JSON, or does not fit `T`.
-pub(super) async fn body<T: DeserializeOwned>(request: Request<Body>) -> Result<T, Failure> {
+pub(super) async fn body<T>(request: Request<Body>) -> Result<T, Failure>
+where
+    T: DeserializeOwned + Send + 'static,
+{
     let (parts, body) = request.into_parts();
     let bytes = read(body).await?;
-    value(&parts.headers, &bytes).and_then(from_value)
+    apart(bytes, move |bytes| value(&parts.headers, bytes).and_then(from_value)).await
+}
+
+/// Takes a body apart: a large one on a thread that may be busy, since many nodes and clients wait for
+/// the one that they are answered on.
+///
+/// # Errors
+/// As `decode`.
+pub(super) async fn apart<T: Send + 'static>(
+    bytes: Bytes,
+    decode: impl FnOnce(&[u8]) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    if bytes.len() <= SMALL_LEN_MAX {
+        return decode(&bytes);
+    }
+    let turn = LARGE.acquire().await.expect("the semaphore is never closed");
+    let decoded = tokio::task::spawn_blocking(move || decode(&bytes)).await;
+    drop(turn);
+    decoded.unwrap_or_else(|_| {
+        let message = "internal error: the request body could not be decoded";
+        Err(Failure(Refusal::front(Reason::Unknown, message)))
+    })
 }
 
 /// Reads a body into memory.
 ///
 /// # Errors
-/// It is too large, or the connection fails.
-pub(super) async fn read(body: Body) -> Result<bytes::Bytes, Failure> {
-    match Limited::new(body, BODY_LEN_MAX).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Failure::invalid(format!("the request body is larger than {BODY_LEN_MAX} bytes")))
+/// It is too large, takes too long, or the connection fails.
+pub(super) async fn read(body: Body) -> Result<Bytes, Failure> {
+    let too_large =
+        || Failure::invalid(format!("the request body is larger than {BODY_LEN_MAX} bytes"));
+    let known = body.size_hint().exact();
+    if known.is_some_and(|len| len > BODY_LEN_MAX as u64) {
+        return Err(too_large());
+    }
+    let reading = Limited::new(body, BODY_LEN_MAX).collect();
+    match tokio::time::timeout(BODY_TIME, reading).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Failure::invalid("the request body could not be read")),
+        Err(_) => Err(Failure::invalid(format!(
+            "the request body did not come within {} s",
+            BODY_TIME.as_secs()
+        ))),
+    }
+}
+
+/// Refuses a body of more values than any request has, before memory is taken for each of them: as text
+/// a value takes two bytes, and in memory a hundred.
+fn check_count(bytes: &[u8]) -> Result<(), Failure> {
+    let (mut count, mut is_text, mut is_escaped) = (0_usize, false, false);
+    for byte in bytes {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_text => is_escaped = true,
+            b'"' => is_text = !is_text,
+            b',' | b':' | b'[' | b'{' if !is_text => count += 1,
+            _ => {}
         }
-        Err(_) => Err(Failure::invalid("the request body could not be read")),
+    }
+    match count <= VALUES_MAX {
+        true => Ok(()),
+        false => {
+            let message = format!("the request body has more than {VALUES_MAX} values");
+            Err(Failure::invalid(message))
+        }
     }
 }
 
@@ -52,6 +123,7 @@ pub(super) fn value(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, Failure>
         return Ok(Value::Object(serde_json::Map::new()));
     }
     check_content_type(headers)?;
+    check_count(bytes)?;
     let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>();
     let first = match values.next() {
         Some(Ok(value)) => value,
@@ -316,6 +388,16 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         value(&headers, text.as_bytes()).and_then(from_value).map_err(|failure| failure.0.message)
+    }
+
+    #[test]
+    fn what_has_too_many_values_is_refused_before_they_are_made() {
+        let many = |count: usize| format!("[{}0]", "0,".repeat(count));
+        assert!(check_count(many(VALUES_MAX - 1).as_bytes()).is_ok());
+        assert!(check_count(many(VALUES_MAX).as_bytes()).is_err());
+        let text =
+            format!(r#"{{"Data":"{}\"{}"}}"#, ",[".repeat(VALUES_MAX), ":".repeat(VALUES_MAX));
+        assert!(check_count(text.as_bytes()).is_ok(), "what is text is no value");
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod front;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod gates;
+mod hangup;
 mod keys;
 mod limits;
 mod linger;
@@ -53,6 +54,7 @@ use std::sync::{Arc, RwLock};
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use hangup::Hangups;
 pub use router::document;
 pub use server::{Config, Listeners, ServeError};
 pub use tls::{TlsError, TlsFiles};

@@ -218,7 +218,7 @@ async fn decode_spec(request: Request<Body>, asked: ApiVersion) -> Result<Servic
     let (parts, body) = request.into_parts();
     let bytes = decode::read(body).await?;
     decode::check_object_len(bytes.len())?;
-    spec_of(decode::value(&parts.headers, &bytes)?, asked)
+    decode::apart(bytes, move |bytes| spec_of(decode::value(&parts.headers, bytes)?, asked)).await
 }
 
 /// The spec that was sent, with what is always written in its place.

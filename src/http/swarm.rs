@@ -201,8 +201,12 @@ pub(super) async fn update(
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     let (parts, body) = request.into_parts();
-    let sent = decode::value(&parts.headers, &decode::read(body).await?)?;
-    let as_sent: ClusterSpec = decode::from_value(sent.clone())?;
+    let bytes = decode::read(body).await?;
+    let sent = decode::apart(bytes, move |bytes| {
+        let sent = decode::value(&parts.headers, bytes)?;
+        decode::from_value::<ClusterSpec>(sent.clone()).map(|_| sent)
+    });
+    let sent = sent.await?;
     let version = query.version().ok_or_else(|| query.bad_version("swarm"))?;
     let rotate_worker = query.strict_bool("rotateWorkerToken")?;
     let rotate_manager = query.strict_bool("rotateManagerToken")?;
@@ -211,7 +215,6 @@ pub(super) async fn update(
     let cluster = view.require_cluster()?;
     // Before keys are made or asked for.
     access.check_at_all(Verb::Update, Right::Swarm)?;
-    drop(as_sent);
     // What is left out stays as it is: a client that sends a part of the settings does not want the
     // rest set to zero.
     let mut merged = serde_json::to_value(&cluster.spec)

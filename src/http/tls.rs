@@ -22,9 +22,11 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
 use zeroize::Zeroizing;
 
 use super::client::Client;
+use super::hangup::Hangups;
 
 /// How long a connection may take to agree on TLS.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
@@ -126,8 +128,15 @@ impl Tls {
     pub(super) async fn follow(&self) {
         let mut loaded = self.loaded;
         let mut before = loaded;
+        let mut hangups = Hangups::listen();
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = hangups.next() => {
+                    self.renew().await;
+                    continue;
+                }
+            }
             let now = self.look().await;
             if now != loaded && now == before {
                 loaded = now;

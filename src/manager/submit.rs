@@ -322,8 +322,7 @@ impl Manager {
 /// Why a payload is not the template that it is said to be.
 pub(super) fn template_fault(templating: Option<&Driver>, data: &SecretBytes) -> Option<String> {
     templating?;
-    // A door: the template is looked at before it is sealed.
-    check_payload(data.expose()).err()
+    data.judge(check_payload).err()
 }
 
 impl From<WriteError> for Refusal {

@@ -18,6 +18,14 @@ impl SecretBytes {
         &self.0
     }
 
+    /// Asks a rule about the bytes. What it says holds none of them, and a function keeps nothing.
+    ///
+    /// # Errors
+    /// What the rule says is wrong with them.
+    pub fn judge(&self, rule: fn(&[u8]) -> Result<(), String>) -> Result<(), String> {
+        rule(&self.0)
+    }
+
     /// Hands the bytes over to a message that is about to be encoded; wiping is then up to its
     /// buffer, which the process's allocator clears when it is freed.
     pub fn expose_into_vec(mut self) -> Vec<u8> {

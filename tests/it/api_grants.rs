@@ -78,7 +78,7 @@ fn no_two_files_end_at_one_path() {
         ),
     ];
     let created = cases.iter().map(|(parts, text)| {
-        post("/services/create", &container(parts)).fails(400, &format!("{STORE}{text}"))
+        post("/services/create", &container(parts)).fails(400, format!("{STORE}{text}"))
     });
     check(&client, created.collect());
     let fine = [
@@ -96,7 +96,7 @@ fn no_two_files_end_at_one_path() {
     let path = format!("/services/web/update?{}", version(&client, "/services/web"));
     let updated = cases
         .iter()
-        .map(|(parts, text)| post(&*path, &container(parts)).fails(400, &format!("{STORE}{text}")));
+        .map(|(parts, text)| post(&*path, &container(parts)).fails(400, format!("{STORE}{text}")));
     check(&client, updated.collect());
 }
 

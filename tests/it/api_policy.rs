@@ -423,6 +423,39 @@ fn a_stack_takes_the_same_rights() {
 }
 
 #[test]
+fn what_is_denied_is_told_in_short_and_shows_no_settings() {
+    let world = World::new("policy-hostile");
+    let name = "n".repeat(100_000);
+    let body = json!({"Name": name, "Data": "YQ=="});
+    for _ in 0..3 {
+        let (status, text) = world.ask(&world.bob, "POST", "/secrets/create", Some(&body));
+        assert!(status == 403 || status == 400, "{status}");
+        assert!(text.len() < 10_000, "{} bytes", text.len());
+    }
+    let audit = world.root.get("/purser/audit?actor=cert:bob").text();
+    assert!(audit.lines().count() >= 3 && audit.len() < 6_000, "{} bytes", audit.len());
+    let (status, info) = world.ask(&world.bob, "GET", "/info", None);
+    let info: Value = serde_json::from_str(&info).expect("JSON");
+    assert_eq!((status, &info["Swarm"]["LocalNodeState"]), (200, &json!("active")));
+    assert_eq!(info["Swarm"]["Cluster"], Value::Null, "its spec holds drivers' options");
+    assert!(world.root.get("/info").json()["Swarm"]["Cluster"]["Spec"].is_object());
+}
+
+#[test]
+fn a_hangup_has_the_policy_read_again_and_ends_nothing() {
+    let world = World::new("policy-hangup");
+    let pid = i32::try_from(world.guarded.purser.pid()).expect("a process id");
+    let count = || world.guarded.purser.log().matches("the access policy was read again").count();
+    let before = count();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGHUP)
+        .expect("it runs");
+    crate::kit::eventually("it is read again", Duration::from_secs(20), || {
+        (count() > before).then_some(())
+    });
+    assert_eq!(world.root.get("/readyz").status, 200);
+}
+
+#[test]
 fn a_policy_is_taken_whole_or_not_at_all() {
     let world = World::new("policy-reload");
     let log = || world.guarded.purser.log();

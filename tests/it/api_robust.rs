@@ -218,3 +218,51 @@ fn bytes_that_are_no_request_do_no_harm() {
     drop(idle);
     still_well(&purser);
 }
+
+#[test]
+fn what_has_too_many_values_takes_no_memory() {
+    let purser = Purser::swarm("robust-values");
+    let client = purser.client();
+    let body = format!("[{}0]", "0,".repeat(4_000_000));
+    let headers = [("Content-Type", "application/json")];
+    for path in ["/secrets/create", "/services/create", "/networks/create"] {
+        let refused = client.request("POST", path, &headers, body.as_bytes());
+        assert_eq!(refused.status, if path == "/secrets/create" { 400 } else { refused.status });
+        assert!((400..=500).contains(&refused.status), "{path}: {}", refused.text());
+    }
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", purser.pid())).expect("it runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    assert!(kib < 200 * 1024, "{kib} KiB at its peak");
+}
+
+#[test]
+fn a_page_of_the_web_asks_for_nothing_over_tcp() {
+    use std::io::{Read as _, Write as _};
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let addr = port.expect("a free port").to_string();
+    let purser = Purser::with_args("robust-web", &["--engine", "none", "--api-addr", &addr]);
+    let ask = |head: &str| {
+        let mut stream = std::net::TcpStream::connect(&addr).expect("it listens");
+        let text = format!(
+            "POST /swarm/leave?force=1 HTTP/1.1\r\n{head}Content-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(text.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    };
+    purser.init("127.0.0.1:0");
+    for head in [
+        "Host: evil.example:2375\r\n".to_owned(),
+        format!("Host: {addr}\r\nOrigin: http://evil.example\r\n"),
+        format!("Host: {addr}\r\nOrigin: null\r\n"),
+    ] {
+        let answer = ask(&head);
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{head}: {answer}");
+    }
+    assert_eq!(purser.client().get("/swarm").status, 200, "it is still there");
+    let answer = ask(&format!("Host: {addr}\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}

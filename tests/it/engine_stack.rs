@@ -148,3 +148,52 @@ fn a_changed_file_is_rolled_out_under_the_same_name() {
     });
     site.docker("stack rm -d=false shop").ok();
 }
+
+const SLOW: &str = r#"version: "3.8"
+services:
+  one:
+    image: redis:alpine
+    command: COMMAND
+    stop_grace_period: 20s
+    networks: [a, b]
+    deploy: {mode: global}
+  two:
+    image: redis:alpine
+    command: COMMAND
+    stop_grace_period: 20s
+    networks: [b, c]
+    deploy: {mode: global}
+networks:
+  a:
+  b:
+  c:
+"#;
+
+/// Networks of the new stack have the names of the old one's, whose tasks take a while to stop: an
+/// engine that had both would loop for ever.
+#[test]
+fn a_stack_that_is_deployed_again_at_once_comes_up() {
+    let site = Site::up(&["again1", "again2", "again3"]);
+    let dir = Scratch::new("again");
+    let command = "sh -c \"trap 'sleep 6; exit 0' TERM; while :; do sleep 1 & wait; done\"";
+    let file = dir.join("stack.yml");
+    std::fs::write(&file, SLOW.replace("COMMAND", command)).expect("a file");
+    let deploy = format!("stack deploy -d --resolve-image never -c {} shop", file.display());
+    site.docker(&deploy).ok();
+    for round in 0..3 {
+        let old: Vec<String> = ["one", "two"]
+            .iter()
+            .flat_map(|name| site.await_running(&format!("shop_{name}"), 3))
+            .map(|task| task.task)
+            .collect();
+        site.docker("stack rm -d shop").ok();
+        site.docker(&deploy).ok();
+        for name in ["shop_one", "shop_two"] {
+            let new = site.await_running(name, 3);
+            assert!(new.iter().all(|task| !old.contains(&task.task)), "round {round}: {new:?}");
+        }
+    }
+    let rejected = site.docker("stack ps --no-trunc --format {{.Error}} shop").ok();
+    assert_eq!(rejected.trim(), "", "no task was given up on the way");
+    site.docker("stack rm -d=false shop").ok();
+}

@@ -231,3 +231,39 @@ fn a_drained_node_gives_its_tasks_up_in_good_order() {
     one.assert_no_faults();
     two.assert_no_faults();
 }
+
+#[test]
+fn what_an_engine_had_not_started_when_it_ended_is_replaced_if_it_was_granted_something() {
+    let cluster = Cluster::new("unstarted");
+    let secret = cluster.secret("s", b"x");
+    let engine = silent_engine(&cluster);
+    let granted = with_delay(service("granted", 1, &[(&secret, "s")]), Duration::ZERO);
+    cluster.service(&granted);
+    cluster.service(&service("plain", 1, &[]));
+    let of = |engine: &Agent, name: &str| {
+        engine.until("a task", |seen| task_of(seen, name, TaskState::Running))
+    };
+    let (old, plain) = (of(&engine, "granted"), of(&engine, "plain"));
+    for task in [&old, &plain] {
+        engine.report(task, TaskState::Starting).expect("believed");
+    }
+    // A session that is only resumed says that the engine has gone on.
+    let resumed = Habits { session_id: engine.id.clone(), reports: false, ..Habits::default() };
+    let member = engine.member.clone();
+    drop(engine);
+    let engine = member.clone().open(&resumed).expect("a session");
+    assert_eq!(cluster.task(&old)["Status"]["State"], "starting");
+    drop(engine);
+    let engine = member.open(&Habits { reports: false, ..Habits::default() }).expect("a session");
+    let shown = cluster.task(&old);
+    assert_eq!(shown["Status"]["State"], "failed", "{shown}");
+    assert!(shown["Status"]["Err"].as_str().is_some_and(|err| err.contains("granted")), "{shown}");
+    assert_eq!(cluster.task(&plain)["Status"]["State"], "starting");
+    // What the engine says of it now counts no more, and another one takes its place.
+    engine.report(&old, TaskState::Running).expect("no error");
+    assert_eq!(cluster.task(&old)["Status"]["State"], "failed");
+    eventually("it is replaced", PATIENCE, || {
+        let seen = engine.seen();
+        task_of(&seen, "granted", TaskState::Running).filter(|task| *task != old)
+    });
+}

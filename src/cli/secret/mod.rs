@@ -9,12 +9,13 @@ mod explain;
 mod show;
 mod wait;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
 
 use super::endpoint::Endpoint;
-use super::process;
+use super::{context, process};
 use crate::config::Options;
 use ask::Ask;
 
@@ -29,8 +30,10 @@ const TIME_IS_UP: u8 = 4;
 /// Options of `secret`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    #[command(flatten)]
-    options: Box<Options>,
+    /// Unix socket of purser [default: where `docker` would ask, by DOCKER_HOST or its context; else purser's
+    /// own]
+    #[arg(long, global = true, env = "PURSER_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
     #[command(flatten)]
     asked: Asked,
 }
@@ -78,7 +81,13 @@ enum Action {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let purser = Endpoint::Unix(args.options.resolve()?.http.socket);
+    let purser = match args.socket {
+        Some(socket) => Endpoint::Unix(socket),
+        None => match context::Flags::default().chosen()? {
+            Some(endpoint) => endpoint,
+            None => Endpoint::Unix(Options::default().resolve()?.http.socket),
+        },
+    };
     answer(&purser, args.asked)
 }
 

@@ -223,7 +223,8 @@ pub(super) async fn create(
 ) -> Result<Response<Body>, Failure> {
     let (parts, body) = request.into_parts();
     let bytes = decode::read(body).await?;
-    let wish = read(&parts.headers, &bytes)?;
+    let headers = parts.headers.clone();
+    let wish = decode::apart(bytes.clone(), move |bytes| read(&headers, bytes)).await?;
     let view = api.manager.view();
     if view.network_named(&wish.name).is_some_and(|n| n.is_shown() && n.spec.name == wish.name) {
         return Err(name_taken(&wish.name));

@@ -92,8 +92,12 @@ pub fn decide(view: &View, intent: Intent, ctx: Context<'_>) -> Result<Vec<Chang
         Intent::RenewCertificate { id, csr, chain, not_after } => {
             node::renew(view, id, node::issued(view, csr, chain, not_after)?)
         }
-        Intent::RegisterNode { id, description, addr } => {
-            node::register(view, id, *description, addr)
+        Intent::RegisterNode { id, description, addr, is_fresh } => {
+            let mut changes = node::register(view, id, *description, addr)?;
+            if is_fresh {
+                changes.extend(node::give_up_unstarted(view, id, ctx));
+            }
+            Ok(changes)
         }
         Intent::LoseNodes { nodes } => Ok(node::lose(view, nodes, ctx)),
         Intent::ForgetSessions => Ok(node::forget_sessions(view, ctx)),

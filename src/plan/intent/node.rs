@@ -11,6 +11,8 @@ use crate::domain::node::{
     NodeStatus,
 };
 use crate::domain::refusal::{Reason, Refusal};
+use crate::domain::task::Task;
+use crate::domain::task_state::TaskState;
 use crate::domain::view::View;
 use crate::plan::orchestrator::{give_up, postpone};
 use crate::plan::{Context, allocator};
@@ -147,6 +149,28 @@ pub(super) fn register(
         return Ok(Vec::new());
     }
     Ok(vec![Node { status, description, down_since: None, ..(**node).clone() }.into()])
+}
+
+/// The tasks whose containers an engine may have made and not started when it ended, and that were
+/// granted something: the engine starts them when it is back, without what they were granted, since it
+/// keeps that in memory only, and reports them running.
+pub(super) fn give_up_unstarted(view: &View, id: NodeId, ctx: Context<'_>) -> Vec<Change> {
+    let is_unstarted = |task: &&Arc<Task>| {
+        let state = task.status.state;
+        TaskState::Assigned < state && state < TaskState::Running && task.grants().next().is_some()
+    };
+    let unstarted = view.tasks_of_node(id).filter(is_unstarted).map(|task| {
+        let mut task = Task::clone(task);
+        task.status.state = TaskState::Failed;
+        task.status.timestamp = ctx.now;
+        task.status.applied_at = ctx.now;
+        task.status.message = "given up".into();
+        task.status.err = "its engine ended before the container was started, and would start it \
+                           without what it was granted"
+            .into();
+        task.into()
+    });
+    unstarted.collect()
 }
 
 pub(super) fn lose(view: &View, nodes: Vec<(NodeId, String)>, ctx: Context<'_>) -> Vec<Change> {

@@ -43,6 +43,7 @@ impl Agent {
             id: self.id,
             description: Box::new(self.description.clone()),
             addr: self.addr.clone(),
+            is_fresh: false,
         }
     }
 }
