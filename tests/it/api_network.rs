@@ -56,7 +56,7 @@ pub fn endpoint(client: &Client, name: &str) -> Value {
 fn a_new_swarm_has_the_network_of_the_routing_mesh() {
     let purser = Purser::swarm("net-fresh");
     let client = purser.client();
-    let ingress = r#"{"Name":"ingress","Id":"<id>","Created":"<ts>","Scope":"swarm","Driver":"overlay","EnableIPv4":true,"EnableIPv6":false,"IPAM":{"Driver":"default","Options":null,"Config":[{"Subnet":"10.0.0.0/24","Gateway":"10.0.0.1"}]},"Internal":false,"Attachable":false,"Ingress":true,"ConfigFrom":{"Network":""},"ConfigOnly":false,"Options":{"com.docker.network.driver.overlay.vxlanid_list":"4096"},"Labels":null"#;
+    let ingress = r#"{"Name":"ingress","Id":"<id>","Created":"<ts>","Scope":"swarm","Driver":"overlay","EnableIPv4":true,"EnableIPv6":false,"IPAM":{"Driver":"default","Options":null,"Config":[{"Subnet":"10.0.0.0/24","Gateway":"10.0.0.1"}]},"Internal":false,"Attachable":false,"Ingress":true,"ConfigFrom":{"Network":""},"ConfigOnly":false,"Options":{"com.docker.network.driver.overlay.vxlanid_list":"4096"},"Labels":{}"#;
     let shown = format!("{ingress},\"Containers\":{{}}}}");
     // But the docker command finds out its id.
     let host = client.get("/networks/host?scope=swarm").json();
@@ -98,9 +98,18 @@ fn a_network_is_shown_with_what_it_was_given() {
     assert_eq!(own["Options"]["encrypted"], "");
     assert_eq!(own["Options"]["com.docker.network.driver.overlay.vxlanid_list"], "4098");
     let six = json!({"Subnet": "fd00:7::/64", "Gateway": "fd00:7::1"});
-    make(&client, &with("six", json!({"EnableIPv6": true, "IPAM": {"Config": [six]}})));
-    let subnets = client.get("/networks/six").json()["IPAM"]["Config"].clone();
-    assert_eq!(subnets, json!([{"Subnet": "10.0.2.0/24", "Gateway": "10.0.2.1"}, six]));
+    let no_ipv6 = "IPv6 is not supported on overlay networks: their nodes would give the same \
+                   addresses to several tasks";
+    for wish in [
+        json!({"EnableIPv6": true}),
+        json!({"IPAM": {"Config": [six]}}),
+        json!({"EnableIPv6": true, "IPAM": {"Config": [six]}}),
+    ] {
+        check(&client, vec![post("/networks/create", &with("six", wish)).fails(501, no_ipv6)]);
+    }
+    make(&client, &with("six", json!({"IPAM": {"Options": {"x": "y"}}})));
+    let options = client.get("/networks/six").json()["IPAM"]["Options"].clone();
+    assert_eq!(options, json!({"com.docker.network.ipam.serial": "true", "x": "y"}));
 
     let names = |filter: Value| {
         let mut names = column(&client.get(&filters("/networks", &filter)), "/Name");
@@ -111,6 +120,7 @@ fn a_network_is_shown_with_what_it_was_given() {
         (json!({}), "ingress ov1 own six"),
         (json!({"name": ["o"]}), "ov1 own"),
         (json!({"name": {"^ov1$": true}}), "ov1"),
+        (json!({"name": ["^(ov1|six)$"]}), "ov1 six"),
         (json!({"id": [&one[..20]]}), "ov1"),
         (json!({"label": ["a"]}), "ov1"),
         (json!({"label": ["a="]}), ""),

@@ -59,7 +59,7 @@ pub(in crate::http) struct NetworkAnswer<'a> {
 #[schema(as = NetworkIpam)]
 struct IpamAnswer<'a> {
     driver: &'static str,
-    options: Option<&'a BTreeMap<String, String>>,
+    options: Option<BTreeMap<String, String>>,
     config: &'a [IpamConfig],
 }
 
@@ -70,6 +70,12 @@ struct IpamAnswer<'a> {
 struct ConfigSource {
     /// Always empty here.
     network: &'static str,
+}
+
+/// The options as an engine shows them: its own, by which addresses go round, among those that were given.
+fn ipam_options(given: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+    let serial = ("com.docker.network.ipam.serial".to_owned(), "true".to_owned());
+    (!given.is_empty()).then(|| std::iter::once(serial).chain(given.clone()).collect())
 }
 
 impl<'a> From<&'a Network> for NetworkAnswer<'a> {
@@ -85,7 +91,7 @@ impl<'a> From<&'a Network> for NetworkAnswer<'a> {
             enable_ipv6: spec.enable_ipv6,
             ipam: IpamAnswer {
                 driver: "default",
-                options: Some(&spec.ipam.options).filter(|options| !options.is_empty()),
+                options: ipam_options(&spec.ipam.options),
                 config: subnets,
             },
             internal: spec.internal,
@@ -94,7 +100,7 @@ impl<'a> From<&'a Network> for NetworkAnswer<'a> {
             config_from: ConfigSource { network: "" },
             config_only: false,
             options: network.driver_options(),
-            labels: Some(&spec.labels).filter(|labels| !labels.is_empty()),
+            labels: Some(&spec.labels).filter(|labels| spec.ingress || !labels.is_empty()),
             containers: None,
             peers: None,
             services: None,

@@ -8,6 +8,7 @@ pub(super) mod prune;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
+use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -93,7 +94,7 @@ impl NetworkBody {
             ));
         }
         if self.enable_ipv4 == Some(false) {
-            return Err(Failure::unsupported("networks of the swarm always have IPv4 addresses"));
+            return Err(Failure::unsupported("IPv4 cannot be disabled in a Swarm scoped network"));
         }
         let driver = if self.driver.is_empty() { OVERLAY.to_owned() } else { self.driver };
         Ok(NetworkSpec {
@@ -109,6 +110,9 @@ impl NetworkBody {
         })
     }
 }
+
+/// Most bytes that a pattern may take once it is compiled.
+const PATTERN_SIZE_MAX: usize = 256 * 1024;
 
 const KEYS: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
 
@@ -130,18 +134,21 @@ pub(super) async fn list(
     }
     let sees = |network: &Arc<Network>| access.sees(|| Object::Network(network.clone()));
     let own = view.networks().filter(|network| network.is_shown());
+    let (ids, names) = (Patterns::of(&filters, "id"), Patterns::of(&filters, "name"));
     let mut found: Vec<Value> = own
-        .filter(|network| passes(&view, &filters, network) && sees(network))
+        .filter(|network| passes(&view, &filters, (&ids, &names), network) && sees(network))
         .map(|network| serde_json::to_value(NetworkAnswer::from(&**network)).unwrap_or_default())
         .collect();
     let path = request.uri().path_and_query().map_or("/networks", |path| path.as_str());
     if access.check_at_all(Verb::Use, Right::Engine).is_err() {
+        found.sort_by_key(|network| !names.name(text_of(network, "Name")));
         return Ok(json(StatusCode::OK, &found));
     }
     found.extend(engine_list(&api, path).await.into_iter().filter(|network| {
         // What tasks of this host use of the swarm's networks is there already.
         network.get("Scope").and_then(Value::as_str) != Some("swarm")
     }));
+    found.sort_by_key(|network| !names.name(text_of(network, "Name")));
     Ok(json(StatusCode::OK, &found))
 }
 
@@ -153,12 +160,17 @@ fn check_types(filters: &Filters) -> Result<(), Failure> {
     }
 }
 
-fn passes(view: &View, filters: &Filters, network: &Network) -> bool {
+fn passes(
+    view: &View,
+    filters: &Filters,
+    (ids, names): (&Patterns, &Patterns),
+    network: &Network,
+) -> bool {
     let Network { id, spec, .. } = network;
     let is_used = || view.has_addresses(*id) || view.services_of_network(*id).next().is_some();
     filters.passes("driver", |value| spec.driver == value)
-        && filters.passes("id", |value| matches_pattern(value, id.as_str()))
-        && filters.passes("name", |value| matches_pattern(value, &spec.name))
+        && ids.find(id.as_str())
+        && names.find(&spec.name)
         && filters.passes("scope", |value| value == "swarm")
         && filters.passes("type", |value| value == "custom")
         && filters.passes("dangling", |value| matches!(value, "1" | "true") != is_used())
@@ -173,17 +185,30 @@ fn has_labels(wanted: &[String], spec: &NetworkSpec) -> bool {
     })
 }
 
-/// A part of the text; `^` stands for its beginning and `$` for its end.
-fn matches_pattern(pattern: &str, text: &str) -> bool {
-    let (from_start, pattern) = match pattern.strip_prefix('^') {
-        Some(rest) => (true, rest),
-        None => (false, pattern),
-    };
-    match (from_start, pattern.strip_suffix('$')) {
-        (true, Some(whole)) => text == whole,
-        (true, None) => text.starts_with(pattern),
-        (false, Some(end)) => text.ends_with(end),
-        (false, None) => text.contains(pattern),
+/// Patterns of a filter, by which names and ids are looked for.
+struct Patterns(Vec<(String, Option<Regex>)>);
+
+impl Patterns {
+    /// Those of a key. One that is no regular expression stands for itself alone.
+    fn of(filters: &Filters, key: &str) -> Patterns {
+        let compile = |value: &String| {
+            let limited = RegexBuilder::new(value).size_limit(PATTERN_SIZE_MAX).build();
+            (value.clone(), limited.ok())
+        };
+        Patterns(filters.values(key).iter().map(compile).collect())
+    }
+
+    /// True without patterns, and for a text that one of them is found in.
+    fn find(&self, text: &str) -> bool {
+        let is_found = |(value, pattern): &(String, Option<Regex>)| {
+            value == text || pattern.as_ref().is_some_and(|pattern| pattern.is_match(text))
+        };
+        self.0.is_empty() || self.0.iter().any(is_found)
+    }
+
+    /// True for a text that is wholly named.
+    fn name(&self, text: &str) -> bool {
+        self.0.iter().any(|(value, _)| value == text)
     }
 }
 
@@ -359,10 +384,10 @@ pub(super) async fn check_local(api: &ApiInner, spec: &mut ServiceSpec) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use super::matches_pattern;
+    use super::*;
 
     #[test]
-    fn names_are_matched_in_part_or_whole() {
+    fn names_are_looked_for_by_regular_expressions() {
         let cases = [
             ("ac", "back", true),
             ("^ba", "back", true),
@@ -370,10 +395,18 @@ mod tests {
             ("ck$", "back", true),
             ("^back$", "back", true),
             ("^back$", "backs", false),
+            ("^app-(front|back)$", "app-back", true),
+            ("^app-(front|back)$", "app-back2", false),
+            ("b.ck", "back", true),
+            ("[", "back", false),
+            ("[", "[", true),
+            ("a{1000}{1000}{1000}", "back", false),
             ("", "back", true),
         ];
         for (pattern, text, expected) in cases {
-            assert_eq!(matches_pattern(pattern, text), expected, "{pattern} in {text}");
+            let asked = serde_json::json!({"name": [pattern]}).to_string();
+            let filters = Filters::parse(Some(&asked)).expect("a filter");
+            assert_eq!(Patterns::of(&filters, "name").find(text), expected, "{pattern} in {text}");
         }
     }
 }

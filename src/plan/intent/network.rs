@@ -165,6 +165,14 @@ fn check(spec: &NetworkSpec) -> Result<(), Refusal> {
         let message = format!("network driver {:?} is not supported in a swarm", spec.driver);
         return Err(Refusal::front(Reason::Unsupported, message));
     }
+    let has_ipv6 = |config: &IpamConfig| config.subnet.contains(':');
+    if spec.is_overlay() && (spec.enable_ipv6 || spec.ipam.config.iter().any(has_ipv6)) {
+        return Err(Refusal::front(
+            Reason::Unsupported,
+            "IPv6 is not supported on overlay networks: their nodes would give the same addresses to \
+             several tasks",
+        ));
+    }
     check_ipam(spec)
 }
 

@@ -6,6 +6,7 @@ use crate::domain::intent::TaskReport;
 use crate::domain::task::{Task, TaskStatus};
 use crate::domain::task_state::{Mover, TaskState, may_move};
 use crate::domain::view::View;
+use crate::plan::orchestrator::MISPLACED;
 
 pub(super) fn tasks(view: &View, reports: Vec<TaskReport>) -> Vec<Change> {
     // Several reports of one task in a batch: each is judged by what the one before it left.
@@ -18,6 +19,11 @@ pub(super) fn tasks(view: &View, reports: Vec<TaskReport>) -> Vec<Change> {
         let known = latest.get(&report.task).unwrap_or(stored);
         let moves = may_move(Mover::Agent, known.status.state, report.status.state);
         if moves && says_more(&known.status, &report.status) {
+            let mut report = report;
+            if report.status.err.is_empty() && known.status.err == MISPLACED {
+                // Why it was told to stop is worth more than that it did.
+                report.status.err = MISPLACED.into();
+            }
             let runs = report.status.state == TaskState::Running;
             let ran_at = known.ran_at.or(runs.then_some(report.status.applied_at));
             latest.insert(report.task, Task { status: report.status, ran_at, ..known.clone() });

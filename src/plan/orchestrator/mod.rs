@@ -28,7 +28,7 @@ mod update;
 
 pub use orphan::{give_up, orphan, postpone};
 pub use reaper::reap;
-pub use slot::{is_current, is_lost};
+pub use slot::{MISPLACED, is_current, is_lost};
 pub use update::config as rollout_config;
 
 use std::collections::BTreeSet;

@@ -49,7 +49,7 @@ pub(super) fn plan(
                 }
             }
             let ended_at = if is_over { ended_at(task) } else { ctx.now };
-            planned.changes.push(slot::end(task, ended_at));
+            planned.changes.push(slot::end(view, service, task, ended_at));
             let is_newest = newest == Some(task.id);
             if is_newest && is_due(task, ended_at) && has_place(view, service, slot.key) {
                 let restarts = next(service, task, ctx.now);

@@ -144,6 +144,9 @@ pub fn is_lost(view: &View, service: &Service, task: &Task) -> bool {
     })
 }
 
+/// What a task says that is given up since its node does not fit it any more.
+pub const MISPLACED: &str = "assigned node no longer meets constraints";
+
 /// True when a node changed so that it satisfies neither what the task was placed by nor what the
 /// service says now. Where only the service changed, its rollout replaces the task in its turn.
 fn is_misplaced(service: &Service, task: &Task, node: &Node) -> bool {
@@ -216,9 +219,16 @@ pub(super) fn make(service: &Service, key: SlotKey, start: Start, ctx: Context<'
 }
 
 /// Gives up a task that ended or is lost; whether it is replaced is judged by that moment for ever.
-pub(super) fn end(task: &Task, given_up_at: Timestamp) -> Change {
+pub(super) fn end(view: &View, service: &Service, task: &Task, given_up_at: Timestamp) -> Change {
     let restarts = Restarts { given_up_at: Some(given_up_at), ..task.restarts.clone() };
-    Task { desired_state: TaskState::Shutdown, restarts, ..task.clone() }.into()
+    let mut task = Task { desired_state: TaskState::Shutdown, restarts, ..task.clone() };
+    let node = task.node_id.and_then(|id| view.node(id));
+    let is_active = |node: &&Arc<Node>| node.is_up() && node.takes_tasks();
+    let is_live = !task.status.state.is_terminal();
+    if is_live && node.filter(is_active).is_some_and(|node| is_misplaced(service, &task, node)) {
+        task.status.err = MISPLACED.into();
+    }
+    task.into()
 }
 
 /// The same task with another wish.
