@@ -22,12 +22,12 @@ mod context;
 mod decode;
 mod error;
 mod events;
-mod first_line;
 mod front;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod gates;
 mod hangup;
+mod heads;
 mod keys;
 mod limits;
 mod linger;

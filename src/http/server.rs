@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Door;
 use super::client::Client;
-use super::first_line::FirstLine;
+use super::heads::{HEAD_LEN_MAX, Heads};
 use super::limits::CONNECTIONS_MAX as CLIENT_CONNECTIONS_MAX;
 use super::linger::Lingering;
 use super::tls::{Tls, TlsError, TlsFiles};
@@ -278,8 +278,9 @@ impl Connections {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIME)
+            .max_buf_size(HEAD_LEN_MAX + 64 * 1024)
             .half_close(true)
-            .serve_connection(TokioIo::new(FirstLine::new(stream)), service)
+            .serve_connection(TokioIo::new(Heads::new(stream)), service)
             .with_upgrades();
         tokio::pin!(connection);
         tokio::select! {

@@ -1,6 +1,8 @@
 //! Versions, routes, headers, queries: what all requests have in common.
 
-use super::api_table::{Case, check, delete, encoded, get, make_secret, masked, post, request};
+use super::api_table::{
+    Case, check, delete, encoded, get, idle_spec, make_secret, make_service, masked, post, request,
+};
 use super::kit::purser::Purser;
 use serde_json::json;
 
@@ -223,4 +225,36 @@ fn booleans_have_two_readings() {
     cases.push(request("POST", "/swarm/leave").fails(503, last));
     cases.push(request("POST", "/swarm/leave?force=certainly").bare(200));
     check(&client, cases);
+}
+
+#[test]
+fn later_requests_of_a_connection_may_have_quotes_and_a_body_in_their_query() {
+    let purser = Purser::swarm("transport-heads");
+    let client = purser.client();
+    let spec = idle_spec("web");
+    make_service(&client, &spec);
+    let index = client.get("/services/web").json()["Version"]["Index"].to_string();
+    // As dockerode sends it: the body once more in the query.
+    let repeated = "canary".repeat(100_000);
+    let body = spec.to_string();
+    let raw = "GET /services?filters={\"name\":[\"web\"]} HTTP/1.1\r\nHost: x\r\n";
+    let text = format!(
+        "{raw}\r\n{raw}\r\nPOST /services/web/update?TaskTemplate={repeated}&version={index} \
+         HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}\
+         {raw}Connection: close\r\n\r\n",
+        body.len()
+    );
+    let mut stream = std::os::unix::net::UnixStream::connect(purser.socket()).expect("it listens");
+    let mut answers = String::new();
+    {
+        use std::io::{Read as _, Write as _};
+        stream.write_all(text.as_bytes()).expect("it reads");
+        stream.read_to_string(&mut answers).expect("it answers");
+    }
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 4, "{answers}");
+    assert!(!purser.log().contains("canary") && !answers.contains("canary"));
+    let endless = "y".repeat(2 << 20);
+    let refused = client.raw(format!("GET /{endless} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+    assert!(refused.is_ok_and(|answer| matches!(answer.status, 414 | 431)));
+    assert_eq!(client.get("/_ping").status, 200);
 }
