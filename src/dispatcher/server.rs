@@ -1,9 +1,11 @@
 //! Accepting connections: TLS, who is behind it, and HTTP/2 with whatever protocol was negotiated,
 //! or none.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::server::conn::http2;
@@ -23,17 +25,24 @@ use super::peer::Peer;
 use super::service;
 use crate::ca::identity::Identity;
 use crate::domain::audit::Outcome;
+use crate::domain::id::NodeId;
 use crate::manager::{Lead, Manager, SUBSCRIPTIONS_MAX};
 
 /// How long a connection may take to agree on TLS.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// Handshakes at once; beyond this, new connections wait to be accepted.
 const HANDSHAKES_MAX: usize = 1024;
-/// Connections of nodes at once. A node needs one or two.
+/// Connections of nodes at once, of all and of one. A node needs one, and another for a while now and
+/// then, as for its next certificate.
 const MEMBERS_MAX: usize = 8192;
-/// Connections without a certificate at once, which anybody may open, and how long one may last: a
-/// joining host asks for the root and its first certificate, and then comes back as a member.
+const OF_NODE_MAX: usize = 16;
+/// How long a connection of a node may be without a session: longer than a certificate is waited for.
+const SESSIONLESS_TIME: Duration = Duration::from_secs(300);
+/// Connections at once of who is no node, which anybody may open, of all and of one address, and how long
+/// one may last: a joining host asks for the root and its first certificate, and then comes back as a
+/// member. A node that was removed is none any more.
 const STRANGERS_MAX: usize = 512;
+const OF_ADDRESS_MAX: usize = STRANGERS_MAX / 2;
 const STRANGER_TIME: Duration = Duration::from_secs(60);
 /// How much of a stream may wait to be read, in bytes. A stream of log lines waits for its client.
 const STREAM_WINDOW: u32 = 64 << 10;
@@ -58,6 +67,7 @@ pub(super) async fn serve(manager: &Manager, lead: &Arc<Lead>, listener: TcpList
         handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
         members: Semaphore::new(MEMBERS_MAX),
         strangers: Semaphore::new(STRANGERS_MAX),
+        counts: Mutex::default(),
     });
     let connections = TaskTracker::new();
     tracing::info!(addr = ?listener.local_addr().ok(), "listening for nodes");
@@ -97,6 +107,50 @@ struct Places {
     handshakes: Arc<Semaphore>,
     members: Semaphore,
     strangers: Semaphore,
+    /// Those that are served, by whose they are.
+    counts: Mutex<HashMap<Whose, usize>>,
+}
+
+/// Whose connection it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Whose {
+    Node(NodeId),
+    Stranger(IpAddr),
+}
+
+/// A connection that is counted for as long as this is there.
+struct Counted<'p> {
+    places: &'p Places,
+    whose: Whose,
+}
+
+impl Places {
+    /// Counts a connection; `None` when there are too many of that node or address.
+    fn count(&self, whose: Whose) -> Option<Counted<'_>> {
+        let max = match whose {
+            Whose::Node(_) => OF_NODE_MAX,
+            Whose::Stranger(_) => OF_ADDRESS_MAX,
+        };
+        let mut counts = self.counts.lock().expect("nobody panics while counting");
+        let count = counts.entry(whose).or_default();
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        Some(Counted { places: self, whose })
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let mut counts = self.places.counts.lock().expect("nobody panics while counting");
+        if let Entry::Occupied(mut count) = counts.entry(self.whose) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 struct Connection {
@@ -111,16 +165,22 @@ impl Connection {
     async fn run(self, stream: TcpStream, handshake: OwnedSemaphorePermit) {
         let Some((stream, peer)) = self.handshake(stream).await else { return };
         drop(handshake);
-        let is_member = peer.identity.is_some();
+        let node = peer.renewing_member(&self.manager.view()).ok();
+        let is_member = node.is_some();
         let places = if is_member { &self.places.members } else { &self.places.strangers };
-        let Ok(_place) = places.try_acquire() else {
-            tracing::warn!(addr = %self.addr, is_member, "too many connections; one was closed");
+        let whose = node.map_or(Whose::Stranger(self.addr.ip().to_canonical()), Whose::Node);
+        let (Ok(_place), Some(_counted)) = (places.try_acquire(), self.places.count(whose)) else {
+            tracing::warn!(addr = %self.addr, ?whose, "too many connections; one was closed");
             return;
         };
+        let mut carries = peer.carries.subscribe();
         let too_long = async {
-            match is_member {
-                true => std::future::pending().await,
-                false => tokio::time::sleep(STRANGER_TIME).await,
+            if !is_member {
+                return tokio::time::sleep(STRANGER_TIME).await;
+            }
+            let has_session = carries.wait_for(Option::is_some);
+            if tokio::time::timeout(SESSIONLESS_TIME, has_session).await.is_ok() {
+                std::future::pending().await;
             }
         };
         let expired = self.expired(&peer);

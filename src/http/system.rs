@@ -198,6 +198,10 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Failu
     if api.manager.view().is_locked() {
         return Err(Refusal::locked().into());
     }
+    if let Some(cause) = api.manager.store().failure() {
+        let message = format!("the store cannot write: {cause}");
+        return Err(Failure(Refusal::front(Reason::Unavailable, message)));
+    }
     match api.manager.store().is_writing() && !api.stop.is_cancelled() {
         true => Ok("ok\n"),
         false => {
@@ -213,7 +217,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response<Body> {
     let view = api.manager.view();
     let ready = view.nodes().filter(|node| node.status.state == NodeState::Ready).count();
     let running = view.tasks().filter(|task| task.status.state == TaskState::Running).count();
-    let numbers: [(&str, &str, &str, u64); 9] = [
+    let numbers: [(&str, &str, &str, u64); 10] = [
         ("purser_locked", "gauge", "1 while users have the store locked.", view.is_locked().into()),
         ("purser_nodes", "gauge", "Nodes of the swarm.", view.nodes().len() as u64),
         ("purser_nodes_ready", "gauge", "Those that are ready.", ready as u64),
@@ -221,6 +225,12 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response<Body> {
         ("purser_tasks_running", "gauge", "Tasks that run.", running as u64),
         ("purser_secrets", "gauge", "Secrets.", view.secrets().len() as u64),
         ("purser_store_version", "counter", "Writes so far.", view.version().index),
+        (
+            "purser_store_failing",
+            "gauge",
+            "1 while the store cannot write, as on a full disk.",
+            api.manager.store().failure().is_some().into(),
+        ),
         (
             "purser_audit_records_total",
             "counter",

@@ -73,6 +73,8 @@ struct Inner {
     queue: mpsc::Sender<write::Proposal>,
     commits: broadcast::Sender<Arc<Commit>>,
     database: sqlite::Database,
+    /// Why the last batch could not be written; nothing while batches can.
+    failure: std::sync::Mutex<Option<String>>,
     /// Held while keys are changed, which takes several writes.
     rotation: tokio::sync::Mutex<()>,
     /// Both ends of the audit, as of the last commit.
@@ -132,6 +134,7 @@ impl Store {
             queue: mpsc::channel(1).0,
             commits: broadcast::Sender::new(1),
             database: sqlite::Database::closed(),
+            failure: std::sync::Mutex::default(),
             rotation: tokio::sync::Mutex::new(()),
             audit: watch::Sender::default(),
             providers: Arc::new(Providers::new(Vec::new(), PathBuf::new())),
@@ -179,6 +182,11 @@ impl Store {
     /// True while writes are taken.
     pub fn is_writing(&self) -> bool {
         !self.inner.queue.is_closed()
+    }
+
+    /// Why the last batch of writes failed, as on a full disk; `None` while they are written.
+    pub fn failure(&self) -> Option<String> {
+        self.inner.failure.lock().expect("nobody panics with it").clone()
     }
 
     /// Reads and opens the payload of an object. `None` when it has none.

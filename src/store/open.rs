@@ -156,6 +156,7 @@ pub async fn open(
             queue,
             commits: broadcast::Sender::new(COMMITS_BEHIND_MAX),
             database,
+            failure: std::sync::Mutex::default(),
             rotation: tokio::sync::Mutex::new(()),
             audit: watch::Sender::new(ends),
             providers,

@@ -203,6 +203,7 @@ def update(client, service):
     service.scale(1)
     client.secrets.create(name="db-pass-2", data=b"rotated")
     service.reload()
+    stale = service.version
     service.update(
         env=["A=c"],
         secrets=[reference(client, "db-pass-2", filename="db-pass"), reference(client, "db-user")],
@@ -219,7 +220,7 @@ def update(client, service):
     assert spec["Labels"] == {"tier": "front"}, spec
     assert spec["Mode"] == {"Replicated": {"Replicas": 1}}, spec
 
-    stale = service.version - 1
+    # Of what the manager wrote since the update a client need not know; of the update it has to.
     template = TaskTemplate(ContainerSpec(IMAGE))
     error = refusal(APIError, client.api.update_service, service.id, stale, template, name="web")
     assert error.status_code == 500 and error.explanation == OUT_OF_SEQUENCE, error

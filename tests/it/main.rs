@@ -94,6 +94,7 @@ mod scenarios;
 mod store_at_rest;
 mod store_backup;
 mod store_crash;
+mod store_full;
 mod store_keys;
 mod store_open;
 mod store_process;

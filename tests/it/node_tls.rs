@@ -15,7 +15,8 @@ use rustls::{ProtocolVersion, SupportedProtocolVersion};
 
 use crate::kit::agent::cluster::Cluster;
 use crate::kit::agent::door::{Credentials, Dial};
-use crate::kit::agent::{Habits, fetch_root, wait};
+use crate::kit::agent::{Habits, PATIENCE, fetch_root, wait};
+use crate::kit::eventually;
 
 const ONLY_12: &[&SupportedProtocolVersion] = &[&TLS12];
 const ONLY_13: &[&SupportedProtocolVersion] = &[&TLS13];
@@ -160,4 +161,25 @@ fn garbage_within_tls_ends_only_its_own_connection() {
     assert!(status.is_err());
     agent.beat().expect("others do not notice");
     agent.assert_no_faults();
+}
+
+#[test]
+fn no_node_and_no_address_takes_all_places() {
+    let cluster = Cluster::new("places");
+    let (greedy, other) = (cluster.join().expect("admitted"), cluster.engine());
+    let open = |dial: &Dial, count: usize| {
+        (0..count).filter_map(|_| wait(dial.channel()).ok()).collect::<Vec<_>>()
+    };
+    let closed = || cluster.purser.log().matches("too many connections; one was closed").count();
+    let held = open(&greedy.dial(), 40);
+    eventually("what is too many is closed", PATIENCE, || (closed() >= 24).then_some(()));
+    assert_eq!(closed(), 24, "a node has sixteen");
+    drop(held);
+    let held = open(&Dial::bare(cluster.addr), 300);
+    eventually("what is too many is closed", PATIENCE, || (closed() >= 24 + 44).then_some(()));
+    other.beat().expect("others do not notice");
+    let agent = cluster.join().map(|member| member.open(&Habits::default()));
+    assert!(agent.is_err(), "of this address no further host joins");
+    drop(held);
+    eventually("places are free again", PATIENCE, || cluster.join().ok());
 }

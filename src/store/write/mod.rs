@@ -192,6 +192,8 @@ pub(super) struct Writer<L> {
 /// however that comes about.
 struct Untold {
     inner: Weak<Inner>,
+    /// The last batch was not written, and that is known.
+    is_failing: bool,
     batch: Option<Durable>,
 }
 
@@ -218,7 +220,7 @@ impl<L: Log> Writer<L> {
         decider: Decider,
     ) -> Self {
         let durable = decider.view.clone();
-        let untold = Untold { inner, batch: None };
+        let untold = Untold { inner, is_failing: false, batch: None };
         Writer { queue, log, decider, decided: Vec::new(), untold, durable }
     }
 
@@ -294,6 +296,7 @@ impl<L: Log> Writer<L> {
             }
         };
         let Err(error) = outcome else {
+            self.untold.writes_again();
             self.durable = view.clone();
             self.untold.batch = Some(Durable { decided, draft, view, chain });
             return Ok(());
@@ -304,7 +307,7 @@ impl<L: Log> Writer<L> {
         fail_all(decided, &cause);
         fail_all(std::mem::take(&mut self.decided), &cause);
         if let LogError::Database(_) = error {
-            tracing::error!(error = &error as &dyn std::error::Error, "a batch of writes failed");
+            self.untold.cannot_write(cause);
             return Ok(());
         }
         Err(error)
@@ -312,6 +315,26 @@ impl<L: Log> Writer<L> {
 }
 
 impl Untold {
+    /// Lets it be known that the store cannot write, and why; it is logged once.
+    fn cannot_write(&mut self, cause: String) {
+        let Some(inner) = self.inner.upgrade() else { return };
+        let mut failure = inner.failure.lock().expect("nobody panics with it");
+        if failure.replace(cause.clone()).is_none() {
+            tracing::error!(cause, "the store cannot write, and changes are refused");
+        }
+        self.is_failing = true;
+    }
+
+    /// Lets it be known that it can again.
+    fn writes_again(&mut self) {
+        if !std::mem::take(&mut self.is_failing) {
+            return;
+        }
+        let Some(inner) = self.inner.upgrade() else { return };
+        *inner.failure.lock().expect("nobody panics with it") = None;
+        tracing::info!("the store writes again");
+    }
+
     /// Publishes the view, announces the commit and answers.
     fn tell(&mut self) {
         let Some(Durable { decided, draft, view, chain }) = self.batch.take() else { return };
