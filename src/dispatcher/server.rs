@@ -180,7 +180,7 @@ impl Connection {
             }
             let has_session = carries.wait_for(Option::is_some);
             if tokio::time::timeout(SESSIONLESS_TIME, has_session).await.is_ok() {
-                std::future::pending().await;
+                std::future::pending::<()>().await;
             }
         };
         let expired = self.expired(&peer);
