@@ -4,10 +4,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa, Issuer,
     KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData as _,
 };
-
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
 use x509_parser::der_parser::asn1_rs::Tag;
 use x509_parser::prelude::{ParsedExtension, X509Certificate};
 use x509_parser::time::ASN1Time;
+use zeroize::Zeroizing;
 
 use super::issue::to_offset;
 use crate::domain::node::TlsInfo;
@@ -20,6 +22,55 @@ pub const ROOT_NAME: &str = "swarm-ca";
 const ROOT_LIFE: Nanoseconds = 20 * 365 * 24 * 3600 * 1_000_000_000;
 /// How far certificates reach back, for hosts whose clocks are behind: 1 hour.
 pub(super) const BACKDATE: Nanoseconds = 3600 * 1_000_000_000;
+
+/// A key as PKCS#8. The older forms say less of what kind of key it is; that of the certificate, which
+/// it has to be, says it.
+fn pkcs8(key: &PrivateKeyDer<'_>, public_key: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let inner = match key {
+        PrivateKeyDer::Pkcs8(whole) => {
+            return Some(Zeroizing::new(whole.secret_pkcs8_der().to_vec()));
+        }
+        PrivateKeyDer::Pkcs1(inner) => inner.secret_pkcs1_der(),
+        PrivateKeyDer::Sec1(inner) => inner.secret_sec1_der(),
+        _ => return None,
+    };
+    let (_, public_key) = der_value(public_key)?;
+    let (algorithm_len, _) = der_value(public_key)?;
+    let algorithm = &public_key[..algorithm_len];
+    let parts = Zeroizing::new([&[2, 1, 0], algorithm, &*der(4, inner)].concat());
+    Some(der(0x30, &parts))
+}
+
+/// How long a value of DER is, with its head, and what it holds.
+fn der_value(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (first, head_len) = (usize::from(*bytes.get(1)?), 2);
+    let (head_len, len) = match first.checked_sub(0x80) {
+        None => (head_len, first),
+        Some(count) if count <= 4 => {
+            let digits = bytes.get(2..2 + count)?;
+            let len = digits.iter().fold(0, |len, digit| len << 8 | usize::from(*digit));
+            (head_len + count, len)
+        }
+        Some(_) => return None,
+    };
+    Some((head_len + len, bytes.get(head_len..head_len + len)?))
+}
+
+/// A value of DER.
+fn der(tag: u8, content: &[u8]) -> Zeroizing<Vec<u8>> {
+    let len = content.len().to_be_bytes();
+    let digits = &len[len.iter().take_while(|digit| **digit == 0).count()..];
+    let mut value = Zeroizing::new(Vec::with_capacity(content.len() + 10));
+    value.push(tag);
+    if content.len() >= 0x80 {
+        value.push(0x80 | u8::try_from(digits.len()).expect("a length has eight digits"));
+        value.extend_from_slice(digits);
+    } else {
+        value.push(u8::try_from(content.len()).expect("it is below 128"));
+    }
+    value.extend_from_slice(content);
+    value
+}
 
 /// Something about a certificate or key does not work.
 #[derive(Debug, thiserror::Error)]
@@ -74,12 +125,16 @@ impl Root {
     /// # Errors
     /// As [`Root::load`]; or it is not self-signed, no authority, or not valid now.
     pub fn supplied(pem: &str, key: &str, now: Timestamp) -> Result<Root, CaError> {
-        let malformed = |_| CaError::Malformed("the signing key is no PKCS#8 key in PEM");
-        let key = KeyPair::from_pem(key).map_err(malformed)?;
-        let root = Root::of_parts(pem.trim().replace("\r\n", "\n") + "\n", key)?;
-        let der = der_of_pem(&root.pem)?;
+        let malformed = "the signing key is no key in PEM: PKCS#8, PKCS#1 and SEC1 are understood";
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
+        let key = key.map_err(|_| CaError::Malformed(malformed))?;
+        let pem = pem.trim().replace("\r\n", "\n") + "\n";
+        let der = der_of_pem(&pem)?;
         let (_, certificate) = x509_parser::parse_x509_certificate(&der)
             .map_err(|_| CaError::Malformed("the root certificate cannot be parsed"))?;
+        let key = pkcs8(&key, certificate.public_key().raw).ok_or(CaError::Malformed(malformed))?;
+        let key = KeyPair::try_from(&key[..]).map_err(|_| CaError::Malformed(malformed))?;
+        let root = Root::of_parts(pem, key)?;
         if certificate.verify_signature(None).is_err() || !certificate.is_ca() {
             return Err(CaError::Malformed("the certificate is no self-signed authority"));
         }
@@ -237,5 +292,29 @@ mod tests {
         assert!(Root::load(root.pem(), &other.key_bytes()).is_err(), "another's key");
         assert!(Root::load(root.pem(), &SecretBytes::new(vec![1, 2, 3])).is_err(), "no key");
         assert!(Root::load("nonsense", &root.key_bytes()).is_err(), "no certificate");
+    }
+
+    #[test]
+    fn a_key_may_come_in_the_forms_of_before_pkcs8() {
+        let now = Timestamp::from_unix_nanos(1_800_000_000 * 1_000_000_000);
+        let root = Root::make(now).expect("a root");
+        let whole = root.key.serialize_der();
+        // Version, algorithm, and in a text of bytes the key as SEC1 has it.
+        let (_, parts) = der_value(&whole).expect("a sequence");
+        let (version, _) = der_value(parts).expect("a number");
+        let (algorithm, _) = der_value(&parts[version..]).expect("a sequence");
+        let (_, sec1) = der_value(&parts[version + algorithm..]).expect("a text of bytes");
+        use base64::Engine as _;
+        let pem = |label: &str, der: &[u8]| {
+            let text = base64::engine::general_purpose::STANDARD.encode(der);
+            format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+        };
+        for key in [pem("EC PRIVATE KEY", sec1), pem("PRIVATE KEY", &whole)] {
+            let supplied = Root::supplied(root.pem(), &key, now).expect("it is understood");
+            assert_eq!(supplied.key.serialize_der(), whole);
+        }
+        for bad in ["", "x", &pem("EC PRIVATE KEY", b"x"), &pem("PRIVATE KEY", sec1)] {
+            assert!(Root::supplied(root.pem(), bad, now).is_err(), "{bad}");
+        }
     }
 }

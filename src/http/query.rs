@@ -91,7 +91,7 @@ impl Query {
         digits_only.then(|| text.parse().ok()).flatten().map(|index| Version { index })
     }
 
-    /// A whole number; `None` when absent.
+    /// A whole number, as many as a signed one of 64 bits holds; `None` when absent.
     ///
     /// # Errors
     /// Any other text.
@@ -100,7 +100,10 @@ impl Query {
         if text.is_empty() {
             return Ok(None);
         }
-        let number = text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+        let number: Option<u64> = text.parse().ok();
+        let number = number
+            .filter(|number| i64::try_from(*number).is_ok())
+            .filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
         let refused =
             || Failure::invalid(format!("invalid value for {key}: {text:?} is no number"));
         number.map(Some).ok_or_else(refused)

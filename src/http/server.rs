@@ -278,7 +278,7 @@ impl Connections {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIME)
-            .max_buf_size(HEAD_LEN_MAX + 64 * 1024)
+            .max_buf_size(HEAD_LEN_MAX)
             .half_close(true)
             .serve_connection(TokioIo::new(Heads::new(stream)), service)
             .with_upgrades();

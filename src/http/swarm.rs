@@ -114,6 +114,7 @@ pub(super) struct SwarmInitRequest {
     responses((status = 200, description = "The id of this node", body = String, content_type = "application/json"), (status = 400, body = ErrorResponse), (status = 500, body = ErrorResponse), (status = 501, body = ErrorResponse), (status = 503, body = ErrorResponse)))]
 pub(super) async fn init(
     State(api): State<Api>,
+    access: Access,
     Asker(actor): Asker,
     request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
@@ -122,8 +123,22 @@ pub(super) async fn init(
     if wish.force_new_cluster
         && let Some(cluster) = view.cluster()
     {
-        // This manager is the only one as it is.
-        return Ok(json(StatusCode::OK, cluster.manager.as_str()));
+        // This manager is the only one as it is; what comes with the request holds from now on.
+        let node = cluster.manager;
+        if wish.spec == ClusterSpec::default() {
+            return Ok(json(StatusCode::OK, node.as_str()));
+        }
+        access.check_at_all(Verb::Update, Right::Swarm)?;
+        let update = SwarmUpdate {
+            version: cluster.meta.version,
+            spec: wish.spec.with_defaults(),
+            worker_secret: None,
+            manager_secret: None,
+            rotate_unlock_key: false,
+            new_root: None,
+        };
+        api.manager.update_swarm(actor, update).await?;
+        return Ok(json(StatusCode::OK, node.as_str()));
     }
     if view.cluster().is_some() || view.is_locked() {
         return Err(Refusal::in_a_swarm().into());
@@ -327,6 +342,14 @@ pub(super) async fn join(
     if wish.remote_addrs.is_empty() {
         return Err(Failure::invalid("at least 1 RemoteAddr is required to join"));
     }
+    let listen_addr = match wish.listen_addr.as_str() {
+        "" => address::listen("0.0.0.0")?,
+        given => address::listen(given)?,
+    };
+    if !wish.advertise_addr.is_empty() {
+        address::advertise(&wish.advertise_addr, listen_addr)?;
+    }
+    address::check_data_path(&wish.data_path_addr)?;
     Err(Failure::unsupported(
         "purser cannot join another manager yet; have the engine of this host join as a node \
          (docker -H unix:///var/run/docker.sock swarm join …)",

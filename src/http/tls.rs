@@ -178,7 +178,10 @@ impl Tls {
             Ok(Ok(stream)) => {
                 let certificates = stream.get_ref().1.peer_certificates();
                 let leaf = certificates.and_then(|chain| chain.first());
-                let name = leaf.and_then(|leaf| common_name(leaf)).unwrap_or_default();
+                let Ok(name) = leaf.map_or(Ok(String::new()), |leaf| common_name(leaf)) else {
+                    tracing::warn!(%addr, "a client's certificate has a name that is none");
+                    return None;
+                };
                 tracing::debug!(%addr, client = name, "a client connected");
                 let client = Client::of_tcp(addr, Some(name));
                 Some((stream, client))
@@ -279,11 +282,18 @@ fn read(file: File, path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     }
 }
 
-/// The common name of a certificate, as far as it can stand in a log.
-fn common_name(certificate: &[u8]) -> Option<String> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    let name = parsed.subject().iter_common_name().next()?.as_str().ok()?;
-    Some(name.chars().filter(|c| !c.is_control()).take(NAME_LEN_MAX).collect())
+/// A certificate by whose name nobody can be known.
+#[derive(Debug, PartialEq)]
+struct NoName;
+
+/// The common name of a certificate; empty when it has none. One that is no text, is too long or has what
+/// cannot stand in a log is refused: shortened or cleaned it would be somebody else's.
+fn common_name(certificate: &[u8]) -> Result<String, NoName> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| NoName)?;
+    let Some(name) = parsed.subject().iter_common_name().next() else { return Ok(String::new()) };
+    let name = name.as_str().map_err(|_| NoName)?;
+    let is_name = !name.chars().any(char::is_control) && name.chars().count() <= NAME_LEN_MAX;
+    is_name.then(|| name.to_owned()).ok_or(NoName)
 }
 
 #[cfg(test)]
@@ -293,16 +303,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_name_what_can_stand_in_a_log_is_kept() {
+    fn a_name_is_taken_as_it_is_or_not_at_all() {
         let certified = |name: &str| {
             let mut params = CertificateParams::default();
             params.distinguished_name.push(DnType::CommonName, name);
             let key = KeyPair::generate().expect("a key");
             common_name(params.self_signed(&key).expect("a certificate").der())
         };
-        assert_eq!(certified("ann").as_deref(), Some("ann"));
-        assert_eq!(certified("a\u{1b}[31m\nb").as_deref(), Some("a[31mb"));
-        assert_eq!(certified(&"ä".repeat(65)), Some("ä".repeat(64)));
-        assert_eq!(common_name(b"no certificate"), None);
+        assert_eq!(certified("ann"), Ok("ann".to_owned()));
+        assert_eq!(certified(&"ä".repeat(64)), Ok("ä".repeat(64)));
+        for odd in ["ann\n", "a\u{1b}[31mb", "ann\0", &"ä".repeat(65)] {
+            assert_eq!(certified(odd), Err(NoName), "{odd:?}");
+        }
+        assert_eq!(common_name(b"no certificate"), Err(NoName));
     }
 }

@@ -185,7 +185,7 @@ fn of_many_who_create_one_name_at_once_one_succeeds() {
 #[test]
 fn bytes_that_are_no_request_do_no_harm() {
     let purser = Purser::swarm("garbage");
-    let long = "x".repeat(1 << 20);
+    let long = "x".repeat(2 << 20);
     let noise: Vec<u8> =
         (0..4096_u32).map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()[1]).collect();
     let requests: Vec<Vec<u8>> = vec![

@@ -65,6 +65,15 @@ fn init_is_refused_in_the_engines_words() {
             // None of these has left half a swarm behind.
             get("/swarm").fails(503, NO_SWARM),
             post("/swarm/join", &json!({})).fails(400, "at least 1 RemoteAddr is required to join"),
+            post("/swarm/join", &json!({"RemoteAddrs": ["x"], "ListenAddr": "no such"})).fails(
+                400,
+                "listen address must be an IP address or network interface (with optional port number)",
+            ),
+            post("/swarm/join", &json!({"RemoteAddrs": ["x"], "AdvertiseAddr": "0.0.0.0"})).fails(
+                400,
+                "advertise address must be a non-zero IP address or network interface (with optional \
+                 port number)",
+            ),
             post("/swarm/join", &json!({"RemoteAddrs": ["127.0.0.1:2377"], "JoinToken": "x"})).fails(
                 501,
                 "purser cannot join another manager yet; have the engine of this host join as a node \
@@ -124,6 +133,13 @@ fn a_swarm_is_made_once_and_shown() {
     let forced = client.post("/swarm/init", &json!({"ForceNewCluster": true}));
     assert_eq!((forced.status, forced.text()), (200, format!("{node}\n")));
     assert_eq!(client.get("/swarm").json(), swarm);
+    // Settings that come with it hold from then on.
+    let spec = json!({"Orchestration": {"TaskHistoryRetentionLimit": 2}});
+    let forced = client.post("/swarm/init", &json!({"ForceNewCluster": true, "Spec": spec}));
+    assert_eq!((forced.status, forced.text()), (200, format!("{node}\n")));
+    let spec = client.get("/swarm").json()["Spec"].clone();
+    assert_eq!(spec["Orchestration"]["TaskHistoryRetentionLimit"], 2);
+    assert_eq!(spec["Dispatcher"], swarm["Spec"]["Dispatcher"], "what was left out is the default");
 }
 
 #[test]

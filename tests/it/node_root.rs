@@ -79,7 +79,7 @@ fn what_is_no_root_is_refused_and_changes_nothing() {
     for (cert, key, why) in [
         ("x", "", "have to be given together"),
         ("", "x", "have to be given together"),
-        ("x", "x", "no PKCS#8 key"),
+        ("x", "x", "is no key in PEM"),
     ] {
         let wish = json!({"CAConfig": {"SigningCACert": cert, "SigningCAKey": key}});
         let answer = cluster.client.post(&path, &wish);
