@@ -21,7 +21,7 @@ pub(super) fn reconcile(view: &View, service: &Service, ctx: Context<'_>, planne
         update::plan(view, service, &slots, ctx, planned);
     }
     if planned.changes.is_empty() {
-        restart::start_held(view, &slots, ctx, planned);
+        restart::start_held(view, service, &slots, ctx, planned);
     }
 }
 

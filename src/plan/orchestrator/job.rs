@@ -36,7 +36,7 @@ pub(super) fn reconcile(view: &View, service: &Service, ctx: Context<'_>, planne
         begin(view, service, &slots, ctx, planned);
     }
     if planned.changes.is_empty() {
-        restart::start_held(view, &of_run, ctx, planned);
+        restart::start_held(view, service, &of_run, ctx, planned);
     }
 }
 

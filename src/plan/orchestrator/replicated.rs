@@ -30,7 +30,7 @@ pub(super) fn reconcile(
         update::plan(view, service, &slots, ctx, planned);
     }
     if planned.changes.is_empty() {
-        restart::start_held(view, &slots, ctx, planned);
+        restart::start_held(view, service, &slots, ctx, planned);
     }
 }
 

@@ -8,6 +8,7 @@ use crate::domain::change::Key;
 use crate::domain::node::Availability;
 use crate::domain::service::{
     RESTART_DELAY_DEFAULT, RestartCondition, RestartPolicy, STOP_GRACE_DEFAULT, Service,
+    UpdateState,
 };
 use crate::domain::task::{Restarts, Task};
 use crate::domain::task_state::TaskState;
@@ -62,8 +63,19 @@ pub(super) fn plan(
 }
 
 /// Lets go what was held ready: its moment has come, and its predecessor has stopped.
-pub(super) fn start_held(view: &View, slots: &[Slot<'_>], ctx: Context<'_>, planned: &mut Planned) {
-    for slot in slots {
+///
+/// What is held while its service goes back from what it was made from stays so: the rollback replaces it
+/// in its turn, and it would run with what has failed until then.
+pub(super) fn start_held(
+    view: &View,
+    service: &Service,
+    slots: &[Slot<'_>],
+    ctx: Context<'_>,
+    planned: &mut Planned,
+) {
+    let state = service.update_status.as_ref().map(|status| status.state);
+    let goes_back = state == Some(UpdateState::RollbackStarted);
+    for slot in slots.iter().filter(|slot| !goes_back || slot.is_up_to_date(view, service)) {
         let Some(task) = slot.wanted().filter(|task| task.desired_state == TaskState::Ready) else {
             continue;
         };
