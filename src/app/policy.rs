@@ -1,5 +1,5 @@
-//! The policy's file: read at the start, whenever it changes, and when a signal (SIGHUP) asks for it. A policy is taken whole or not at
-//! all; with one that has a fault, the one before goes on.
+//! The policy's file: read at the start, whenever it changes, and when a signal (SIGHUP) asks for it. A
+//! policy is taken whole or not at all; with one that has a fault, the one before goes on.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};

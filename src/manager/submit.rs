@@ -198,8 +198,7 @@ impl Manager {
             }
         };
         let fault = template_fault(spec.templating.as_ref(), &data);
-        let (payload, payload_len) = self.seal_within(SECRET_LEN_MAX, Key::Secret(id), data);
-        let payload = payload.map(|payload| SealedPayload { fault, ..payload });
+        let (payload, payload_len) = self.seal_within(SECRET_LEN_MAX, Key::Secret(id), data, fault);
         let intent = Intent::CreateSecret { id, spec, payload, payload_len };
         self.submit(actor, intent).await.map(|_| id)
     }
@@ -271,8 +270,7 @@ impl Manager {
             return (Some(sent), None);
         }
         let id = RevisionId::make(self.entropy());
-        let (payload, payload_len) = self.seal_within(len_max, Key::Revision(id), data);
-        let payload = payload.map(|payload| SealedPayload { fault, ..payload });
+        let (payload, payload_len) = self.seal_within(len_max, Key::Revision(id), data, fault);
         (
             Some(sent),
             Some(NewValue { id, payload, payload_len, is_supplied: false, keep: self.keep() }),
@@ -291,8 +289,7 @@ impl Manager {
     ) -> Result<ConfigId, Refusal> {
         let id = ConfigId::make(self.entropy());
         let fault = template_fault(spec.templating.as_ref(), &data);
-        let (payload, payload_len) = self.seal_within(CONFIG_LEN_MAX, Key::Config(id), data);
-        let payload = payload.map(|payload| SealedPayload { fault, ..payload });
+        let (payload, payload_len) = self.seal_within(CONFIG_LEN_MAX, Key::Config(id), data, fault);
         let intent = Intent::CreateConfig { id, spec, payload, payload_len };
         self.submit(actor, intent).await.map(|_| id)
     }
@@ -304,9 +301,11 @@ impl Manager {
         len_max: usize,
         key: Key,
         data: SecretBytes,
+        fault: Option<String>,
     ) -> (Option<SealedPayload>, usize) {
         let len = data.len();
-        ((1..=len_max).contains(&len).then(|| self.seal(key, &data)), len)
+        let is_within = (1..=len_max).contains(&len);
+        (is_within.then(|| SealedPayload { fault, ..self.seal(key, &data) }), len)
     }
 
     pub(super) fn seal(&self, key: Key, data: &SecretBytes) -> SealedPayload {

@@ -140,14 +140,11 @@ pub(super) async fn list(
         .map(|network| serde_json::to_value(NetworkAnswer::from(&**network)).unwrap_or_default())
         .collect();
     let path = request.uri().path_and_query().map_or("/networks", |path| path.as_str());
-    if access.check_at_all(Verb::Use, Right::Engine).is_err() {
-        found.sort_by_key(|network| !names.name(text_of(network, "Name")));
-        return Ok(json(StatusCode::OK, &found));
-    }
-    found.extend(engine_list(&api, path).await.into_iter().filter(|network| {
+    if access.check_at_all(Verb::Use, Right::Engine).is_ok() {
         // What tasks of this host use of the swarm's networks is there already.
-        network.get("Scope").and_then(Value::as_str) != Some("swarm")
-    }));
+        let is_local = |network: &Value| text_of(network, "Scope") != "swarm";
+        found.extend(engine_list(&api, path).await.into_iter().filter(is_local));
+    }
     found.sort_by_key(|network| !names.name(text_of(network, "Name")));
     Ok(json(StatusCode::OK, &found))
 }
